@@ -1,0 +1,174 @@
+"""Checkpoints: a folder of config.json and model.safetensors, holding only what was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ovsdino.backbone_weights import BackboneWeights, load_backbone_weights
+from ovsdino.config import ModelConfig
+from ovsdino.model import OVSDINO
+from ovsdino_runtime import __version__
+from ovsdino_runtime.errors import CheckpointError
+from ovsdino_runtime.files import atomic_folder
+from ovsdino_runtime.manifest import BackboneInfo
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What a checkpoint says beside its tensors.
+
+    Attributes:
+        model: what to build.
+        backbone: the weights the checkpoint sits on; None for a model without backbone.
+        complete: whether the backbone's weights are in the checkpoint too.
+        trained_names: class names that training used, in the text table's spelling.
+        text_model: the text encoder whose space the model was trained for.
+        training: command, seed, data, figures; free form.
+    """
+
+    model: ModelConfig
+    backbone: BackboneInfo | None
+    complete: bool = False
+    trained_names: tuple[str, ...] = ()
+    text_model: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def trained_tensors(model: OVSDINO) -> dict[str, Tensor]:
+    """Return the tensors that training changes: the heads and the unfrozen blocks."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def save_checkpoint(
+    folder: Path, model: OVSDINO, info: CheckpointInfo, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a checkpoint; it appears whole or not at all.
+
+    Args:
+        folder: where; an earlier checkpoint there is replaced.
+        model: the model.
+        info: `info.complete` decides whether the frozen backbone is written too.
+        dtype: precision on disk.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    tensors = model.state_dict() if info.complete else trained_tensors(model)
+    stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
+    config = {
+        "schema": _SCHEMA,
+        "created_by": f"ovsdino {__version__}",
+        "model": info.model.to_dict(),
+        "backbone": asdict(info.backbone) if info.backbone else None,
+        "complete": info.complete,
+        "trained_names": list(info.trained_names),
+        "text_model": info.text_model,
+        "training": dict(info.training),
+    }
+    with atomic_folder(folder) as staged:
+        save_file(stored, staged / WEIGHTS)
+        (staged / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def read_info(folder: Path) -> CheckpointInfo:
+    """Return what a checkpoint says about itself.
+
+    Raises:
+        CheckpointError: there is none, or it is broken or of a newer version.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise CheckpointError(
+            f"no checkpoint at {folder}: it has no {CONFIG}; write one with `ovsdino-train fit`"
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] > _SCHEMA:
+            raise CheckpointError(
+                f"{path} has schema {data['schema']}, this version reads up to {_SCHEMA}; upgrade ovsdino"
+            )
+        return CheckpointInfo(
+            model=ModelConfig.from_dict(data["model"], str(path)),
+            backbone=BackboneInfo(**data["backbone"]) if data["backbone"] else None,
+            complete=bool(data["complete"]),
+            trained_names=tuple(data["trained_names"]),
+            text_model=str(data["text_model"]),
+            training=data["training"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is no complete checkpoint configuration ({error!r})") from error
+
+
+def load_checkpoint(
+    folder: Path, backbone_weights: str | BackboneWeights | None = None
+) -> tuple[OVSDINO, CheckpointInfo]:
+    """Return the model of a checkpoint, in eval mode and FP32, and what the checkpoint says.
+
+    Args:
+        folder: the checkpoint.
+        backbone_weights: where the backbone's weights are (see `load_backbone_weights`); None
+            takes the source the checkpoint names. Not needed for a complete checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing or broken, tensors are missing or left over, or the
+            backbone's fingerprint is not the one the checkpoint was trained on.
+    """
+    info = read_info(folder)
+    path = folder / WEIGHTS
+    try:
+        tensors = {name: value.float() for name, value in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); copy or train the checkpoint again") from error
+    model = OVSDINO(info.model)
+    if info.backbone is not None and not info.complete:
+        weights = _backbone(info.backbone, backbone_weights, folder)
+        model.load_backbone(weights)
+        expected = set(trained_tensors(model))
+    else:
+        expected = set(model.state_dict())
+    missing, extra = sorted(expected - set(tensors)), sorted(set(tensors) - expected)
+    if missing or extra:
+        what = f"lacks {missing[0]}" if missing else f"has no use for {extra[0]}"
+        raise CheckpointError(
+            f"{path} does not fit its {CONFIG}: it {what} "
+            f"({len(missing)} tensors missing, {len(extra)} left over)"
+        )
+    try:
+        model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit its {CONFIG}: {str(error).splitlines()[-1]}") from error
+    return model.eval(), info
+
+
+def _backbone(
+    wanted: BackboneInfo, given: str | BackboneWeights | None, folder: Path
+) -> BackboneWeights:
+    if isinstance(given, BackboneWeights):
+        weights = given
+    else:
+        weights = load_backbone_weights(wanted.name, given if given is not None else _named_source(wanted))
+    if weights.fingerprint != wanted.fingerprint:
+        raise CheckpointError(
+            f"{folder} was trained on a {wanted.name} with fingerprint {wanted.fingerprint[:16]} "
+            f"({wanted.source}), but {weights.source} has {weights.fingerprint[:16]}; "
+            "give the weights it was trained on with --backbone-weights"
+        )
+    return weights
+
+
+def _named_source(info: BackboneInfo) -> str | None:
+    return None if info.source.startswith("timm:") else info.source

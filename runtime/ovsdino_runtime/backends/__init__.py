@@ -1,0 +1,23 @@
+"""What turns windows into features; several implementations behind one protocol."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Backend(Protocol):
+    """Runs the image graph."""
+
+    @property
+    def name(self) -> str:
+        """What ran, for reports: `onnxruntime-cpu`, `onnxruntime-cuda`, `torch-cpu`, …."""
+
+    def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return L2-normalised features, float32 [B, D, h, w].
+
+        Args:
+            windows: uint8 [B, window, window, 3], RGB, in [0, 255].
+        """

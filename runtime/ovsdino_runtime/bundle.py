@@ -1,0 +1,154 @@
+"""The bundle: a folder of files that its manifest names, sizes and hashes.
+
+manifest.json    see `Manifest`
+image.onnx       uint8 windows -> features, FP32
+vocabulary.npz   class names and their text embeddings, see `EmbeddingTable`
+text.onnx, tokenizer.json    the CLIP text tower, where it was exported
+golden.npz       input windows and the features PyTorch gave for them
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from ovsdino_runtime.embeddings import EmbeddingTable
+from ovsdino_runtime.errors import BundleError, OutputError
+from ovsdino_runtime.files import atomic_folder, sha256_of
+from ovsdino_runtime.manifest import FileEntry, Manifest
+
+MANIFEST = "manifest.json"
+IMAGE_GRAPH = "image.onnx"
+IMAGE_WEIGHTS = "image.onnx.data"
+VOCABULARY = "vocabulary.npz"
+TEXT_GRAPH = "text.onnx"
+TOKENIZER = "tokenizer.json"
+GOLDEN = "golden.npz"
+_MANIFEST_LIMIT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        path: its folder.
+        manifest: what it says about itself.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> Bundle:
+        """Open a bundle and hold every file against its size and hash.
+
+        Raises:
+            BundleError: the folder or its manifest is missing, a file is missing, changed or lies
+                outside the folder, or the schema is newer than this reader.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            found = "a file" if folder.exists() else "nothing"
+            raise BundleError(
+                f"no bundle at {folder}: found {found} there; a bundle is a folder, "
+                "written by `ovsdino-export onnx CHECKPOINT --out FOLDER`"
+            )
+        source = folder / MANIFEST
+        if not source.is_file():
+            raise BundleError(
+                f"{folder} has no {MANIFEST}, so it is no bundle; "
+                "write one with `ovsdino-export onnx CHECKPOINT --out FOLDER`"
+            )
+        if source.stat().st_size > _MANIFEST_LIMIT_BYTES:
+            raise BundleError(f"{source} is larger than any manifest; export the bundle again")
+        try:
+            text = source.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"cannot read {source} ({error}); export the bundle again") from error
+        bundle = cls(folder, Manifest.from_json(text, str(source)))
+        for name, entry in bundle.manifest.files.items():
+            _verify(folder, name, entry)
+        for name in (IMAGE_GRAPH, VOCABULARY):
+            bundle.file(name)
+        return bundle
+
+    def has(self, name: str) -> bool:
+        """Return whether the bundle ships the file."""
+        return name in self.manifest.files
+
+    def file(self, name: str) -> Path:
+        """Return the path of a shipped file.
+
+        Raises:
+            BundleError: the bundle ships no file of that name.
+        """
+        if not self.has(name):
+            raise BundleError(f"the bundle {self.path} ships no {name}; export it again with what it needs")
+        return self.path / name
+
+    def embeddings(self) -> EmbeddingTable:
+        """Return the names the bundle knows, with their text embeddings.
+
+        Raises:
+            BundleError: the file is broken, or its size D is not the manifest's.
+        """
+        table = EmbeddingTable.load(self.file(VOCABULARY))
+        if table.embeddings.shape[1] != self.manifest.embedding_dim:
+            raise BundleError(
+                f"{self.path / VOCABULARY} has embeddings of {table.embeddings.shape[1]} numbers, the manifest "
+                f"says {self.manifest.embedding_dim}; export the bundle again"
+            )
+        return table
+
+
+@contextmanager
+def new_bundle(target: Path, manifest: Manifest) -> Iterator[Path]:
+    """Yield an empty folder; what is in it when the block ends becomes the bundle `target`.
+
+    Files are hashed into the manifest, which is written last; then the folder takes its place in one
+    step. If the block raises, nothing is left behind and an earlier bundle stays as it was.
+
+    Raises:
+        OutputError: `target` exists and is no bundle, or cannot be written.
+    """
+    if target.exists() and not (target / MANIFEST).is_file() and not _is_empty_folder(target):
+        raise OutputError(f"{target} exists and is no bundle; choose another folder or remove it")
+    with atomic_folder(target) as staged:
+        yield staged
+        files = {
+            item.relative_to(staged).as_posix(): FileEntry(
+                sha256=sha256_of(item), bytes=item.stat().st_size
+            )
+            for item in sorted(staged.rglob("*"))
+            if item.is_file()
+        }
+        complete = dataclasses.replace(manifest, files=files)
+        (staged / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _verify(folder: Path, name: str, entry: FileEntry) -> None:
+    parts = PurePosixPath(name)
+    unsafe = parts.is_absolute() or ".." in parts.parts or PureWindowsPath(name).drive or "\\" in name
+    path = folder / parts
+    if unsafe or not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"the manifest of {folder} names {name!r}, which lies outside the bundle; do not use it")
+    if not path.is_file():
+        raise BundleError(f"{path} is missing from the bundle; copy or export it again")
+    if path.stat().st_size != entry.bytes:
+        raise BundleError(
+            f"{path} has {path.stat().st_size} bytes, the manifest says {entry.bytes}; copy or export it again"
+        )
+    found = sha256_of(path)
+    if found != entry.sha256:
+        raise BundleError(
+            f"{path} has changed: its SHA-256 is {found[:12]}…, the manifest says {entry.sha256[:12]}…; "
+            "copy or export it again"
+        )

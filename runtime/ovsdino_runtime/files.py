@@ -1,0 +1,110 @@
+"""Writing files so that they appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ovsdino_runtime.errors import OutputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def ensure_folder(folder: Path) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        OutputError: it cannot be created, or something else bears its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create the folder {folder}: {error.strerror}; choose another") from error
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a path to write to; when the block ends well, it becomes `target` in one step.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}: {error.strerror}; choose a folder that can be written to"
+        ) from error
+    staged = Path(name)
+    try:
+        yield staged
+        staged.chmod(0o666 & ~_umask())
+        os.replace(staged, target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder to fill; when the block ends well, it takes the place of `target`.
+
+    An existing `target` is moved aside first and put back if the last step fails.
+
+    Raises:
+        OutputError: the parent cannot be written to.
+    """
+    target = target.absolute()
+    ensure_folder(target.parent)
+    try:
+        staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}: {error.strerror}; choose a folder that can be written to"
+        ) from error
+    try:
+        yield staged
+        staged.chmod(0o777 & ~_umask())
+        _swap(staged, target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _swap(staged: Path, target: Path) -> None:
+    if not target.exists():
+        os.replace(staged, target)
+        return
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+    try:
+        os.replace(target, aside / "old")
+        try:
+            os.replace(staged, target)
+        except OSError:
+            os.replace(aside / "old", target)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot replace {target}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

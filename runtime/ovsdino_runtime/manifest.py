@@ -1,0 +1,161 @@
+"""The manifest: what a bundle says about itself, as frozen dataclasses and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ovsdino_runtime.errors import BundleError
+
+SCHEMA_VERSION = 1
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output of a graph; a dimension is a number, or a name where it varies."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneInfo:
+    """Which backbone the features come from.
+
+    Attributes:
+        name: timm's architecture name.
+        source: where its weights came from, in the words of the person who exported it.
+        fingerprint: SHA-256 over the weights, equal for every file, precision and naming of them.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """Size and hash of one shipped file."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a bundle says about itself (manifest.json).
+
+    Attributes:
+        schema: version of this format; a reader refuses newer ones.
+        name: what the model is called.
+        created_by: the program and version that wrote the bundle.
+        backbone: the backbone under the model.
+        window_px: side of the square window the graph takes.
+        stride_px: distance between windows (sec. 5.1: 224).
+        short_side_px: the image's short side after resizing (sec. 5.1: 448).
+        long_side_px: bound on the image's long side after resizing (PROTOCOL: 2048).
+        grid_hw: rows and columns of features that one window gives.
+        embedding_dim: D, the size of the text space.
+        score_scale: learned factor on the cosine; probabilities are sigmoid(scale * cosine + bias).
+        score_bias: learned offset, see `score_scale`.
+        image_input: the image graph's input, uint8 [batch, window, window, 3].
+        image_output: the image graph's output, float32 [batch, D, h, w], L2-normalised over D.
+        text_model: the text encoder whose space D is.
+        templates: prompt templates with one `{}` each.
+        license: terms of the weights, apart from the code's.
+        provenance: what the weights were trained on, by which command; free text by key.
+        parity: agreement with PyTorch measured at export, by precision.
+        files: every shipped file but the manifest itself.
+    """
+
+    name: str
+    created_by: str
+    backbone: BackboneInfo
+    window_px: int
+    stride_px: int
+    short_side_px: int
+    long_side_px: int
+    grid_hw: tuple[int, int]
+    embedding_dim: int
+    score_scale: float
+    score_bias: float
+    image_input: TensorSpec
+    image_output: TensorSpec
+    text_model: str
+    templates: tuple[str, ...]
+    license: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    schema: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON text, stable in order."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Read a manifest.
+
+        Args:
+            text: the JSON text.
+            where: what to call it in an error.
+
+        Raises:
+            BundleError: it is no JSON, of a newer schema, or a field is missing or of a wrong type.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"{where} is not JSON ({error}); export the bundle again") from error
+        if not isinstance(data, dict):
+            raise BundleError(f"{where} holds no manifest; export the bundle again")
+        schema = data.get("schema")
+        if not isinstance(schema, int) or isinstance(schema, bool):
+            raise BundleError(f"{where} names no schema version; export the bundle again")
+        if schema > SCHEMA_VERSION:
+            raise BundleError(
+                f"{where} has schema {schema}, this version of ovsdino reads up to {SCHEMA_VERSION}; "
+                "upgrade ovsdino or export the bundle with this version"
+            )
+        try:
+            known = {name: data[name] for name in _field_names(cls) if name in data}
+            known["backbone"] = BackboneInfo(**data["backbone"])
+            known["image_input"] = _tensor(data["image_input"])
+            known["image_output"] = _tensor(data["image_output"])
+            rows, columns = data["grid_hw"]
+            known["grid_hw"] = (int(rows), int(columns))
+            known["templates"] = tuple(data["templates"])
+            known["files"] = {name: FileEntry(**entry) for name, entry in data["files"].items()}
+            manifest = cls(**known)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(
+                f"{where} is no complete manifest ({error!r}); export the bundle again"
+            ) from error
+        manifest._check_types(where)
+        return manifest
+
+    def _check_types(self, where: str) -> None:
+        for name in ("window_px", "stride_px", "short_side_px", "long_side_px", "embedding_dim"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise BundleError(
+                    f"{where}: {name} is {value!r}, but must be a positive whole number; "
+                    "export the bundle again"
+                )
+        for name in ("score_scale", "score_bias"):
+            if not isinstance(getattr(self, name), (int, float)):
+                raise BundleError(f"{where}: {name} is not a number; export the bundle again")
+
+
+def _tensor(data: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(name=str(data["name"]), dtype=str(data["dtype"]), shape=tuple(data["shape"]))
+
+
+def _field_names(cls: type[_T]) -> list[str]:
+    return [item.name for item in dataclasses.fields(cls)]  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+"""How well two results agree: mIoU, feature agreement, and the gates that decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What an artifact of one precision must reach against PyTorch FP32.
+
+    Attributes:
+        cosine_mean: least mean of the per-patch cosines.
+        cosine_p1: least 1st percentile of the per-patch cosines.
+        label_agreement: least share of pixels with the same label.
+        delta_miou_points: largest loss of mIoU, in points of 100.
+    """
+
+    cosine_mean: float
+    cosine_p1: float
+    label_agreement: float
+    delta_miou_points: float
+
+
+GATES: Mapping[str, Gate] = {
+    "fp32": Gate(cosine_mean=0.99999, cosine_p1=0.9999, label_agreement=0.9995, delta_miou_points=0.02),
+    "fp16": Gate(cosine_mean=0.9995, cosine_p1=0.995, label_agreement=0.995, delta_miou_points=0.05),
+    "int8": Gate(cosine_mean=0.99, cosine_p1=0.95, label_agreement=0.985, delta_miou_points=0.5),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How two sets of features and the labels made from them agree.
+
+    Attributes:
+        cosine_mean: mean of the per-patch cosines.
+        cosine_p1: 1st percentile of the per-patch cosines.
+        cosine_min: the worst patch.
+        relative_frobenius: ||candidate - reference|| / ||reference||.
+        label_agreement: share of patches with the same best class.
+    """
+
+    cosine_mean: float
+    cosine_p1: float
+    cosine_min: float
+    relative_frobenius: float
+    label_agreement: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the figures by name."""
+        return asdict(self)
+
+    def failures(self, gate: Gate) -> list[str]:
+        """Return what misses the gate, one sentence each; empty if it is met."""
+        return [
+            f"{name} is {value:.6f}, the gate is {least}"
+            for name, value, least in (
+                ("mean patch cosine", self.cosine_mean, gate.cosine_mean),
+                ("1st percentile of patch cosines", self.cosine_p1, gate.cosine_p1),
+                ("label agreement", self.label_agreement, gate.label_agreement),
+            )
+            if not value >= least  # so that NaN fails
+        ]
+
+
+def agreement(
+    reference: NDArray[np.float32], candidate: NDArray[np.float32], embeddings: NDArray[np.float32]
+) -> Agreement:
+    """Return how a candidate's features agree with the reference's.
+
+    Args:
+        reference: float32 [B, D, h, w].
+        candidate: the same shape; may hold NaN or Inf, which then fail every gate.
+        embeddings: float32 [C, D], the classes whose argmax a patch's label is.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if reference.shape != candidate.shape:
+        raise ValueError(f"features of {reference.shape} cannot be compared with {candidate.shape}")
+    dim = reference.shape[1]
+    left = np.moveaxis(reference, 1, -1).reshape(-1, dim).astype(np.float64)
+    right = np.moveaxis(candidate, 1, -1).reshape(-1, dim).astype(np.float64)
+    if not np.all(np.isfinite(right)):
+        nan = float("nan")
+        return Agreement(
+            cosine_mean=nan, cosine_p1=nan, cosine_min=nan, relative_frobenius=nan, label_agreement=nan
+        )
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosines = (left * right).sum(axis=1) / np.maximum(norms, 1e-30)
+    labels_left = (left @ embeddings.T.astype(np.float64)).argmax(axis=1)
+    labels_right = (right @ embeddings.T.astype(np.float64)).argmax(axis=1)
+    return Agreement(
+        cosine_mean=float(cosines.mean()),
+        cosine_p1=float(np.percentile(cosines, 1)),
+        cosine_min=float(cosines.min()),
+        relative_frobenius=float(np.linalg.norm(right - left) / max(float(np.linalg.norm(left)), 1e-30)),
+        label_agreement=float((labels_left == labels_right).mean()),
+    )
+
+
+def confusion(
+    truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """Return pixel counts by (true, predicted) class, int64 [classes, classes]; adds over images.
+
+    Args:
+        truth: integer [H, W]; 255 is ignored.
+        predicted: integer [H, W] in [0, classes).
+        classes: number of classes.
+
+    Raises:
+        ValueError: the sizes differ, or a label is outside the classes.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"labels of {truth.shape} cannot be compared with predictions of {predicted.shape}")
+    counted = truth != IGNORE
+    true, found = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    for name, values in (("label", true), ("prediction", found)):
+        if values.size and (values.min() < 0 or values.max() >= classes):
+            worst = int(values.max() if values.max() >= classes else values.min())
+            raise ValueError(f"{name} {worst} is outside the {classes} classes")
+    return np.bincount(true * classes + found, minlength=classes * classes).reshape(classes, classes)
+
+
+def iou_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return intersection over union by class, float64 [C]; NaN where a class never occurs."""
+    intersection = np.diag(counts).astype(np.float64)
+    union = counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
+    return np.divide(intersection, union, out=np.full(len(counts), np.nan), where=union > 0)
+
+
+def mean_iou(counts: NDArray[np.int64]) -> float:
+    """Return mIoU in [0, 1] over the classes that occur; NaN if none does (PROTOCOL step 5)."""
+    values = iou_per_class(counts)
+    return float(np.nanmean(values)) if np.any(np.isfinite(values)) else float("nan")
