@@ -39,7 +39,7 @@ def create_vit(name: str, image_px: int) -> VisionTransformer | Eva:
         CheckpointError: timm knows no such model, it is no ViT, or its patch does not divide the image.
     """
     try:
-        vit = timm.create_model(name.split(".")[0], pretrained=False, img_size=image_px, num_classes=0)
+        vit = timm.create_model(name.partition(".")[0], pretrained=False, img_size=image_px, num_classes=0)
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise CheckpointError(f"timm cannot build the backbone {name!r} at {image_px} px: {error}") from error
     if not isinstance(vit, (VisionTransformer, Eva)):
@@ -127,4 +127,5 @@ class Backbone(nn.Module):
 
     def _grid(self, tokens: Tensor) -> Tensor:
         patches = tokens[:, self.vit.num_prefix_tokens :]
-        return patches.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        batch, _, channels = patches.shape
+        return patches.transpose(1, 2).reshape(batch, channels, self.grid, self.grid)

@@ -78,7 +78,7 @@ def _random(name: str, source: str) -> BackboneWeights:
         raise CheckpointError(f"{source!r} names no seed; write for instance random:0") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        size = timm.get_pretrained_cfg(name.split(".")[0])
+        size = timm.get_pretrained_cfg(name.partition(".")[0])
         vit = create_vit(name, size.input_size[-1] if size is not None else 448)
     tensors = {key: value.detach() for key, value in vit.state_dict().items()}
     return BackboneWeights(name=name, source=source, tensors=tensors, fingerprint=fingerprint(tensors))
@@ -89,7 +89,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"no backbone weights at {path}; give a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return dict(load_file(path))
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -153,7 +153,7 @@ def _native_px(name: str, tensors: dict[str, Tensor], source: str) -> int:
 
 
 def _download(source: str) -> Path:
-    from huggingface_hub import hf_hub_download, list_repo_files
+    from huggingface_hub import hf_hub_download, list_repo_files  # noqa: PLC0415 - slow to load
 
     parts = source.removeprefix("hub:").split("/")
     if len(parts) < 2 or not all(parts):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from ovsdino.backbone import Backbone, FrozenFeatures, create_vit
@@ -53,9 +54,7 @@ class OVSDINO(nn.Module):
                 config.backbone, config.window_px, fused, config.backbone_trainable_blocks
             )
             channels = self.backbone.channels
-            self.encoder = StructureAwareEncoder(
-                channels, len(fused), config.norm_groups, config.alpha_init
-            )
+            self.encoder = StructureAwareEncoder(channels, len(fused), config.norm_groups, config.alpha_init)
         else:
             with torch.device("meta"):
                 channels = int(create_vit(config.backbone, config.window_px).embed_dim)
@@ -134,9 +133,7 @@ class OVSDINO(nn.Module):
 
 def _resample(positions: Tensor, vit: nn.Module) -> Tensor:
     """Return position embeddings for the ViT's own grid (bicubic with antialias, as timm does)."""
-    from timm.layers import resample_abs_pos_embed
-
-    if positions.shape[1] == vit.pos_embed.shape[1]:  # type: ignore[union-attr, index]
+    if positions.shape[1] == vit.pos_embed.shape[1]:  # type: ignore[index]
         return positions
     prefix = 0 if getattr(vit, "no_embed_class", False) else int(vit.num_prefix_tokens)  # type: ignore[arg-type]
     grid: list[int] = list(vit.patch_embed.grid_size)  # type: ignore[union-attr, arg-type]

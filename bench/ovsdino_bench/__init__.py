@@ -1,1 +1,1 @@
-"""TODO"""
+"""Accuracy, parity and latency of what was exported."""

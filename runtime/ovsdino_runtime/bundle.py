@@ -99,8 +99,8 @@ class Bundle:
         table = EmbeddingTable.load(self.file(VOCABULARY))
         if table.embeddings.shape[1] != self.manifest.embedding_dim:
             raise BundleError(
-                f"{self.path / VOCABULARY} has embeddings of {table.embeddings.shape[1]} numbers, the manifest "
-                f"says {self.manifest.embedding_dim}; export the bundle again"
+                f"{self.path / VOCABULARY} has embeddings of {table.embeddings.shape[1]} numbers, "
+                f"the manifest says {self.manifest.embedding_dim}; export the bundle again"
             )
         return table
 
@@ -120,9 +120,7 @@ def new_bundle(target: Path, manifest: Manifest) -> Iterator[Path]:
     with atomic_folder(target) as staged:
         yield staged
         files = {
-            item.relative_to(staged).as_posix(): FileEntry(
-                sha256=sha256_of(item), bytes=item.stat().st_size
-            )
+            item.relative_to(staged).as_posix(): FileEntry(sha256=sha256_of(item), bytes=item.stat().st_size)
             for item in sorted(staged.rglob("*"))
             if item.is_file()
         }
@@ -139,12 +137,15 @@ def _verify(folder: Path, name: str, entry: FileEntry) -> None:
     unsafe = parts.is_absolute() or ".." in parts.parts or PureWindowsPath(name).drive or "\\" in name
     path = folder / parts
     if unsafe or not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"the manifest of {folder} names {name!r}, which lies outside the bundle; do not use it")
+        raise BundleError(
+            f"the manifest of {folder} names {name!r}, which lies outside the bundle; do not use it"
+        )
     if not path.is_file():
         raise BundleError(f"{path} is missing from the bundle; copy or export it again")
     if path.stat().st_size != entry.bytes:
         raise BundleError(
-            f"{path} has {path.stat().st_size} bytes, the manifest says {entry.bytes}; copy or export it again"
+            f"{path} has {path.stat().st_size} bytes, the manifest says {entry.bytes}; "
+            "copy or export it again"
         )
     found = sha256_of(path)
     if found != entry.sha256:

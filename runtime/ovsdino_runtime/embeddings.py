@@ -135,4 +135,4 @@ def unit(vectors: Vectors) -> Vectors:
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
         raise ValueError("a text embedding is zero or not finite")
-    return (vectors / norms).astype(np.float32)
+    return np.asarray(vectors / norms, dtype=np.float32)

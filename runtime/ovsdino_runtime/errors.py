@@ -26,7 +26,7 @@ class BundleError(OvsDinoError):
     """A bundle is missing, changed, unsafe, of a newer schema, or not a bundle."""
 
 
-class BackendUnavailable(OvsDinoError):
+class BackendUnavailable(OvsDinoError):  # noqa: N818 - a state of the machine, not a mistake
     """A device, a runtime or an optional dependency that was asked for is not there."""
 
 

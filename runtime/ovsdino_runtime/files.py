@@ -54,7 +54,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     try:
         yield staged
         staged.chmod(0o666 & ~_umask())
-        os.replace(staged, target)
+        staged.replace(target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
@@ -88,15 +88,15 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 def _swap(staged: Path, target: Path) -> None:
     if not target.exists():
-        os.replace(staged, target)
+        staged.replace(target)
         return
     aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
     try:
-        os.replace(target, aside / "old")
+        target.replace(aside / "old")
         try:
-            os.replace(staged, target)
+            staged.replace(target)
         except OSError:
-            os.replace(aside / "old", target)
+            (aside / "old").replace(target)
             raise
     except OSError as error:
         raise OutputError(f"cannot replace {target}: {error.strerror}") from error

@@ -106,9 +106,7 @@ def agreement(
     )
 
 
-def confusion(
-    truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
-) -> NDArray[np.int64]:
+def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
     """Return pixel counts by (true, predicted) class, int64 [classes, classes]; adds over images.
 
     Args:
@@ -134,7 +132,9 @@ def iou_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return intersection over union by class, float64 [C]; NaN where a class never occurs."""
     intersection = np.diag(counts).astype(np.float64)
     union = counts.sum(axis=0) + counts.sum(axis=1) - np.diag(counts)
-    return np.divide(intersection, union, out=np.full(len(counts), np.nan), where=union > 0)
+    iou = np.full(len(counts), np.nan)
+    np.divide(intersection, union, out=iou, where=union > 0)
+    return iou
 
 
 def mean_iou(counts: NDArray[np.int64]) -> float:

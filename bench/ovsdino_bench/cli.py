@@ -1,0 +1,106 @@
+"""`ovsdino-bench`: prove what an artifact does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from ovsdino_runtime import __version__
+from ovsdino_runtime.errors import OvsDinoError
+
+if TYPE_CHECKING:
+    from ovsdino_bench.accuracy import Comparison
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ovsdino-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def bench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Measure the accuracy of a bundle, and of the checkpoint it was exported from."""
+
+
+@app.command()
+def accuracy(
+    bundle: Annotated[Path, typer.Option(help="Bundle to measure.")],
+    data: Annotated[Path, typer.Option(help="Folder with images/ and labels/ (PNG indices, 255 ignored).")],
+    classes: Annotated[
+        str, typer.Option(help="Names in label order; label=prompt|prompt asks for another name.")
+    ],
+    checkpoint: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Option(help="Measure this checkpoint in PyTorch too, in the same run."),
+    ] = None,
+    backbone_weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for the bundle.")] = "auto",
+    limit: Annotated[int, typer.Option(min=0, help="Use only the first images; 0 uses all.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure mIoU by the sliding-window protocol, through the ONNX bundle and optionally PyTorch."""
+    from ovsdino_bench.accuracy import compare
+    from ovsdino_bench.folder import labelled_folder
+    from ovsdino_runtime.backends import Backend
+    from ovsdino_runtime.backends.selection import open_backend
+    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.vocabulary import parse_classes
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter(f"{device!r} is none of auto, cpu, cuda", param_hint="--device")
+    names = parse_classes(classes)
+    opened = Bundle.open(bundle)
+    images = labelled_folder(data, names)
+    backends: list[Backend] = []
+    if checkpoint is not None:
+        from ovsdino.torch_backend import TorchBackend
+
+        backends.append(TorchBackend.open(checkpoint, backbone_weights))
+    backends.append(open_backend(opened, device))
+    result = compare(opened, backends, images[:limit] if limit else images, names)
+    typer.echo(json.dumps(_as_dict(result), indent=2) if as_json else _table(result))
+
+
+def _as_dict(result: Comparison) -> dict[str, Any]:
+    return {
+        "images": result.images,
+        "backends": [item.as_dict() for item in result.accuracies],
+        "label_agreement_with_first": dict(result.label_agreement),
+    }
+
+
+def _table(result: Comparison) -> str:
+    rows = [item.as_dict() for item in result.accuracies]
+    lines = ["  ".join([f"{'':24}", *(f"{row['backend']:>16}" for row in rows)])]
+    for name in result.accuracies[0].names:
+        cells = ["-" if row["iou"][name] is None else f"{100 * row['iou'][name]:.2f}" for row in rows]
+        lines.append("  ".join([f"{name:24}", *(f"{cell:>16}" for cell in cells)]))
+    lines.append("  ".join([f"{'mIoU':24}", *(f"{100 * row['miou']:16.3f}" for row in rows)]))
+    agreeing = [f"{100 * result.label_agreement[row['backend']]:16.4f}" for row in rows]
+    lines.append("  ".join([f"{'labels as in the first':24}", *agreeing]))
+    lines.append(f"percent, over {result.images} images")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line; an error a user can cause is one line and exit status 1."""
+    try:
+        app()
+    except OvsDinoError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,109 @@
+"""ONNX Runtime on a CPU or through CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovsdino_runtime.backends import Backend
+from ovsdino_runtime.errors import BackendUnavailable, BundleError
+
+Device = Literal["cpu", "cuda"]
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_FATAL, _WARNING = 4, 2  # ONNX Runtime's log levels
+
+
+class OrtBackend:
+    """The image graph in an ONNX Runtime session.
+
+    Attributes:
+        name: `onnxruntime-cpu` or `onnxruntime-cuda`.
+    """
+
+    def __init__(self, session: Any, device: Device) -> None:
+        self.name = f"onnxruntime-{device}"
+        self._session = session
+        self._input = session.get_inputs()[0].name
+        self._output = session.get_outputs()[0].name
+
+    def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return L2-normalised features, float32 [B, D, h, w], for uint8 windows [B, S, S, 3]."""
+        (features,) = self._session.run([self._output], {self._input: windows})
+        return np.asarray(features, dtype=np.float32)
+
+
+def open_ort(path: Path, device: Device) -> Backend:
+    """Open an ONNX file.
+
+    Args:
+        path: the image graph.
+        device: where it must run; nothing else is tried.
+
+    Raises:
+        BackendUnavailable: there is no ONNX Runtime, or it cannot run on the device.
+        BundleError: ONNX Runtime cannot load the file.
+    """
+    return OrtBackend(open_session(path, device), device)
+
+
+def open_session(path: Path, device: Device) -> Any:
+    """Return an `onnxruntime.InferenceSession` that really runs on the device; see `open_ort`."""
+    ort = import_onnxruntime()
+    provider = _PROVIDERS[device]
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise BackendUnavailable(
+            f"device {device!r} was asked for, but this ONNX Runtime has only {', '.join(available)}; "
+            "install the gpu extra (pip install 'ovsdino[gpu]') in place of onnxruntime, or use --device cpu"
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL if device == "cuda" else 3
+    try:
+        with _quiet(ort):
+            session = ort.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        if device == "cuda":
+            raise BackendUnavailable(_no_cuda(first)) from error
+        raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {first}") from error
+    if provider not in session.get_providers():
+        raise BackendUnavailable(_no_cuda("it fell back to the CPU"))
+    return session
+
+
+def import_onnxruntime() -> Any:
+    """Return the module.
+
+    Raises:
+        BackendUnavailable: it is not installed; the message says which extra to install.
+    """
+    try:
+        import onnxruntime  # noqa: PLC0415 - optional, and slow to load
+    except ImportError as error:
+        raise BackendUnavailable(
+            "there is no ONNX Runtime here; install one: pip install 'ovsdino[cpu]', "
+            "or 'ovsdino[gpu]' for an NVIDIA GPU"
+        ) from error
+    return onnxruntime
+
+
+def _no_cuda(reason: str) -> str:
+    return (
+        f"device 'cuda' was asked for, but ONNX Runtime cannot use CUDA here ({reason}); check the NVIDIA "
+        "driver, CUDA and cuDNN, or use --device cpu"
+    )
+
+
+@contextmanager
+def _quiet(ort: Any) -> Iterator[None]:
+    """Keep ONNX Runtime from printing what the raised error says already."""
+    ort.set_default_logger_severity(_FATAL)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNING)

@@ -1,0 +1,105 @@
+"""mIoU of a bundle on a folder of labelled pictures, through the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovsdino_bench import cli
+from ovsdino_bench.folder import labelled_folder
+from ovsdino_runtime.errors import DataError
+
+NAMES = "car,road,tree"
+
+
+def dataset(folder: Path, colours: Mapping[str, tuple[int, int, int]]) -> Path:
+    """Two pictures: the first right in full, the second with its road labelled as tree."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for number, labelled_right in enumerate(("road", "tree")):
+        image = np.empty((28, 56, 3), dtype=np.uint8)
+        image[:, :28], image[:, 28:] = colours["car"], colours["road"]
+        labels = np.zeros((28, 56), dtype=np.uint8)
+        labels[:, 28:] = NAMES.split(",").index(labelled_right)
+        labels[:, 24:32] = 255  # the border's blend is not counted
+        labels[0] = 3  # "unlabelled"
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+        Image.fromarray(labels).save(folder / "labels" / f"{number}.png")
+    return folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["ovsdino-bench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code
+
+
+def test_miou_is_what_counting_by_hand_gives(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    tiny_colours: Mapping[str, tuple[int, int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = dataset(tmp_path / "data", tiny_colours)
+    common = ("accuracy", "--bundle", tiny_bundle, "--data", data, "--classes", NAMES, "--device", "cpu")
+    assert run(monkeypatch, *common, "--json") in (0, None)
+    (row,) = json.loads(capsys.readouterr().out)["backends"]
+    assert row["backend"] == "onnxruntime-cpu"
+    assert row["iou"] == {"car": 1.0, "road": 0.5, "tree": 0.0}
+    assert row["miou"] == pytest.approx(0.5)
+    assert run(monkeypatch, *common, "--limit", 1) in (0, None)
+    shown = capsys.readouterr().out
+    assert "100.000" in shown
+    assert "over 1 images" in shown
+
+
+def test_images_and_labels_of_different_sizes_are_an_error(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    tiny_colours: Mapping[str, tuple[int, int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = dataset(tmp_path / "data", tiny_colours)
+    Image.new("L", (9, 9)).save(data / "labels" / "1.png")
+    code = run(monkeypatch, "accuracy", "--bundle", tiny_bundle, "--data", data, "--classes", NAMES)
+    assert "1.png is (28, 56), but its labels are (9, 9)" in str(code)
+
+
+@pytest.mark.parametrize("damage", ["no labels folder", "no pictures", "a label missing"])
+def test_a_folder_of_another_layout_is_an_error(
+    tmp_path: Path, tiny_colours: Mapping[str, tuple[int, int, int]], damage: str
+) -> None:
+    data = dataset(tmp_path / "data", tiny_colours)
+    if damage == "no labels folder":
+        (data / "labels").rename(data / "masks")
+    elif damage == "no pictures":
+        for path in (data / "images").iterdir():
+            path.unlink()
+    else:
+        (data / "labels" / "0.png").unlink()
+    with pytest.raises(DataError):
+        labelled_folder(data, NAMES.split(","))
+
+
+@pytest.mark.parametrize("damage", ["value", "colour", "broken"])
+def test_labels_that_are_no_index_map_of_the_classes_are_an_error(
+    tmp_path: Path, tiny_colours: Mapping[str, tuple[int, int, int]], damage: str
+) -> None:
+    data = dataset(tmp_path / "data", tiny_colours)
+    path = data / "labels" / "0.png"
+    if damage == "value":
+        Image.new("L", (56, 28), 7).save(path)
+    elif damage == "colour":
+        Image.new("RGB", (56, 28)).save(path)
+    else:
+        path.write_bytes(b"no png")
+    with pytest.raises(DataError, match=r"0\.png"):
+        labelled_folder(data, NAMES.split(","))[0].truth()

@@ -1,0 +1,72 @@
+"""mIoU against scikit-learn, agreement and gates against planted differences."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix, jaccard_score
+
+from ovsdino_runtime.metrics import GATES, IGNORE, agreement, confusion, iou_per_class, mean_iou
+
+
+@settings(max_examples=40, deadline=None)
+@given(classes=st.integers(2, 9), seed=st.integers(0, 2**32 - 1))
+def test_confusion_and_iou_equal_scikit_learn(classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, (17, 23)).astype(np.uint8)
+    truth[rng.random(truth.shape) < 0.2] = IGNORE
+    found = rng.integers(0, classes, truth.shape).astype(np.uint8)
+    counts = confusion(truth, found, classes)
+    kept = truth != IGNORE
+    labels = list(range(classes))
+    np.testing.assert_array_equal(counts, confusion_matrix(truth[kept], found[kept], labels=labels))
+    expected = jaccard_score(truth[kept], found[kept], labels=labels, average=None, zero_division=0)
+    occurring = (counts.sum(axis=0) + counts.sum(axis=1)) > 0
+    np.testing.assert_allclose(iou_per_class(counts)[occurring], expected[occurring])
+    assert math.isclose(mean_iou(counts), expected[occurring].mean())
+
+
+def test_a_class_that_never_occurs_does_not_count() -> None:
+    counts = confusion(np.array([[0, 1]]), np.array([[0, 1]]), 3)
+    assert math.isnan(iou_per_class(counts)[2])
+    assert mean_iou(counts) == 1.0
+    assert math.isnan(mean_iou(np.zeros((2, 2), dtype=np.int64)))
+
+
+@pytest.mark.parametrize(("truth", "found"), [([[3]], [[0]]), ([[0]], [[7]])])
+def test_a_label_outside_the_classes_is_refused(truth: list[list[int]], found: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="outside the 2 classes"):
+        confusion(np.array(truth), np.array(found), 2)
+
+
+def features(seed: int) -> np.ndarray:
+    raw = np.random.default_rng(seed).normal(size=(2, 8, 5, 5))
+    return (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_equal_features_pass_every_gate_and_noise_fails_the_right_ones() -> None:
+    reference, text = features(0), features(1)[0, :, 0].T
+    for gate in GATES.values():
+        assert agreement(reference, reference, text).failures(gate) == []
+    noisy = reference + np.random.default_rng(2).normal(scale=2e-3, size=reference.shape).astype(np.float32)
+    measured = agreement(reference, noisy, text)
+    assert 0.9999 < measured.cosine_mean < 0.99999
+    assert any("mean patch cosine" in line for line in measured.failures(GATES["fp32"]))
+    assert not any("cosine" in line for line in measured.failures(GATES["fp16"]))
+
+
+def test_features_that_are_not_finite_fail_every_gate() -> None:
+    reference, text = features(0), features(1)[0, :, 0].T
+    broken = reference.copy()
+    broken[0, 0, 0, 0] = np.inf
+    for gate in GATES.values():
+        assert len(agreement(reference, broken, text).failures(gate)) == 3
+
+
+def test_features_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be compared"):
+        agreement(features(0), features(0)[:1], features(1)[0, :, 0].T)
