@@ -154,9 +154,7 @@ def load_checkpoint(
     return model.eval(), info
 
 
-def _backbone(
-    wanted: BackboneInfo, given: str | BackboneWeights | None, folder: Path
-) -> BackboneWeights:
+def _backbone(wanted: BackboneInfo, given: str | BackboneWeights | None, folder: Path) -> BackboneWeights:
     if isinstance(given, BackboneWeights):
         weights = given
     else:

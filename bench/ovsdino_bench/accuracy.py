@@ -34,7 +34,7 @@ class Accuracy:
 
     @property
     def miou(self) -> float:
-        """mIoU in [0, 1]."""
+        """Mean IoU in [0, 1]."""
         return mean_iou(self.counts)
 
     def as_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -14,6 +15,15 @@ from ovsdino_runtime.errors import OvsDinoError
 
 if TYPE_CHECKING:
     from ovsdino_bench.accuracy import Comparison
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -50,7 +60,7 @@ def accuracy(
         Optional[str],  # noqa: UP045
         typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for the bundle.")] = "auto",
+    device: Annotated[Device, typer.Option(help="Where to run the bundle.")] = Device.auto,
     limit: Annotated[int, typer.Option(min=0, help="Use only the first images; 0 uses all.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -62,8 +72,6 @@ def accuracy(
     from ovsdino_runtime.bundle import Bundle
     from ovsdino_runtime.vocabulary import parse_classes
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"{device!r} is none of auto, cpu, cuda", param_hint="--device")
     names = parse_classes(classes)
     opened = Bundle.open(bundle)
     images = labelled_folder(data, names)
@@ -72,7 +80,7 @@ def accuracy(
         from ovsdino.torch_backend import TorchBackend
 
         backends.append(TorchBackend.open(checkpoint, backbone_weights))
-    backends.append(open_backend(opened, device))
+    backends.append(open_backend(opened, device.value))
     result = compare(opened, backends, images[:limit] if limit else images, names)
     typer.echo(json.dumps(_as_dict(result), indent=2) if as_json else _table(result))
 

@@ -71,7 +71,13 @@ class Bundle:
             raise BundleError(f"cannot read {source} ({error}); export the bundle again") from error
         bundle = cls(folder, Manifest.from_json(text, str(source)))
         for name, entry in bundle.manifest.files.items():
-            _verify(folder, name, entry)
+            try:
+                _verify(folder, name, entry)
+            except (OSError, ValueError) as error:  # unreadable, or a name no file can have
+                reason = getattr(error, "strerror", None) or error
+                raise BundleError(
+                    f"cannot read {name[:80]!r} of the bundle {folder}: {reason}; copy or export it again"
+                ) from error
         for name in (IMAGE_GRAPH, VOCABULARY):
             bundle.file(name)
         return bundle

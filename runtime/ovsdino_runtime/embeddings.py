@@ -103,7 +103,7 @@ class EmbeddingTable:
             BundleError: the file is not such a table, or its vectors are not finite unit vectors.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 keys = sorted(key[len(_SET) : -len("/names")] for key in data if key.endswith("/names"))
                 table = cls(
                     names=tuple(data["names"].tolist()),

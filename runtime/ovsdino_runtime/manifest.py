@@ -111,7 +111,7 @@ class Manifest:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"{where} is not JSON ({error}); export the bundle again") from error
         if not isinstance(data, dict):
             raise BundleError(f"{where} holds no manifest; export the bundle again")
@@ -131,7 +131,7 @@ class Manifest:
             rows, columns = data["grid_hw"]
             known["grid_hw"] = (int(rows), int(columns))
             known["templates"] = tuple(data["templates"])
-            known["files"] = {name: FileEntry(**entry) for name, entry in data["files"].items()}
+            known["files"] = {name: _file_entry(**entry) for name, entry in data["files"].items()}
             manifest = cls(**known)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
@@ -155,6 +155,12 @@ class Manifest:
 
 def _tensor(data: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(name=str(data["name"]), dtype=str(data["dtype"]), shape=tuple(data["shape"]))
+
+
+def _file_entry(sha256: object, bytes: object) -> FileEntry:
+    if not isinstance(sha256, str) or not isinstance(bytes, int):
+        raise TypeError("a file's sha256 is text and its bytes a whole number")
+    return FileEntry(sha256=sha256, bytes=bytes)
 
 
 def _field_names(cls: type[_T]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +16,8 @@ from ovsdino_runtime.preprocess import resized_hw
 from ovsdino_runtime.windows import WindowGrid
 
 TOLERANCE = 1e-5
+SHARED = Path(__file__).parents[2].parent / "shared"
+BACKBONE = SHARED / "weights" / "dav2_vits14_backbone_fp16.safetensors"
 
 
 def assert_equal_as_defined(scores: NDArray[np.float64], found: NDArray[np.intp]) -> None:
@@ -91,3 +95,33 @@ def test_ties_go_to_the_lowest_index() -> None:
     grid = WindowGrid.plan((60, 90), (60, 90), window_px=56, stride_px=28, grid_hw=(4, 4))
     maps = np.repeat(smooth_maps(np.random.default_rng(1), grid.count, 1, 4), 5, axis=1)
     assert not argmax_labels(grid.stack(maps), grid).any()
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not BACKBONE.is_file(), reason="the real images and weights are not here")
+@pytest.mark.parametrize("classes", [2, 171, 1203])
+def test_fast_labels_equal_the_slow_reference_on_features_of_photographs(classes: int) -> None:
+    import torch
+
+    from ovsdino.backbone_weights import load_backbone_weights
+    from ovsdino.config import ModelConfig
+    from ovsdino.model import OVSDINO
+    from ovsdino_runtime.preprocess import load_image, resize
+
+    name = "vit_small_patch14_dinov2"
+    torch.manual_seed(0)
+    model = OVSDINO(ModelConfig(backbone=name, backbone_trainable_blocks=0)).eval()
+    model.load_backbone(load_backbone_weights(name, str(BACKBONE)))
+    image = load_image(sorted((SHARED / "data" / "camvid" / "val" / "images").iterdir())[0])
+    size = image.shape[:2]
+    target = resized_hw(size, 448, 2048)
+    grid = WindowGrid.plan(size, target, window_px=448, stride_px=224, grid_hw=(32, 32))
+    with torch.inference_mode():
+        features = model(torch.from_numpy(grid.cut(resize(image, target)))).embeddings.numpy()
+    # random heads leave all patches much alike: without their mean the classes take turns
+    features = features - features.mean(axis=(0, 2, 3), keepdims=True)
+    text = np.random.default_rng(classes).normal(size=(classes, features.shape[1])).astype(np.float32)
+    maps = np.einsum("ndhw,cd->nchw", features, text, optimize=True)
+    found = argmax_labels(grid.stack(maps), grid)
+    assert len(np.unique(found)) >= min(classes, 5)
+    assert_equal_as_defined(reference.merged_scores(maps, grid), found)

@@ -1,0 +1,132 @@
+"""Which names a bundle or a baked graph knows, with their text embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ovsdino.checkpoint import CheckpointInfo
+from ovsdino.text import embedding_sets, encode_names, read_embedding_sets, text_model_name
+from ovsdino_export.baked import BakedClasses
+from ovsdino_runtime.background import Background, background_query
+from ovsdino_runtime.embeddings import EmbeddingTable
+from ovsdino_runtime.errors import ExportError, VocabularyError
+from ovsdino_runtime.vocabulary import resolve, vocabularies, vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    """Where text embeddings come from: ready-made vectors if they are given, else open_clip.
+
+    Attributes:
+        vocabularies: the benchmarks whose names are wanted; empty for all.
+        embeddings: ready-made vectors (.npz).
+        names: their names, in the arrays' order (.json).
+        model: open_clip's architecture.
+        pretrained: open_clip's tag of its weights.
+    """
+
+    vocabularies: tuple[str, ...] = ()
+    embeddings: Path | None = None
+    names: Path | None = None
+    model: str = "ViT-B-16"
+    pretrained: str = "openai"
+
+    def check(self, info: CheckpointInfo) -> str:
+        """Return the name of the text encoder.
+
+        Raises:
+            ExportError: the checkpoint was trained for another one.
+        """
+        name = text_model_name(self.model, self.pretrained)
+        if info.text_model and info.text_model != name:
+            raise ExportError(
+                f"the checkpoint was trained for the text encoder {info.text_model}, but {name} was asked "
+                "for; name the same with --text-model and --text-pretrained"
+            )
+        return name
+
+
+def embedding_table(source: TextSource, info: CheckpointInfo) -> EmbeddingTable:
+    """Return every name a bundle shall know; the names of the training are marked.
+
+    Raises:
+        ExportError: the vectors are not of the checkpoint's size.
+        VocabularyError: a vocabulary is unknown.
+    """
+    wanted = source.vocabularies
+    if not wanted and source.embeddings is None:
+        wanted = tuple(vocabularies())
+    sets = embedding_sets(
+        source.embeddings,
+        source.names,
+        wanted,
+        _trained_beside(wanted, source, info.trained_names),
+        model=source.model,
+        pretrained=source.pretrained,
+    )
+    table = EmbeddingTable.from_sets(sets, trained=info.trained_names)
+    _check_size(table.embeddings.shape[1], info)
+    return table
+
+
+def baked_classes(
+    requests: Sequence[str], background: Background, source: TextSource, info: CheckpointInfo
+) -> tuple[BakedClasses, tuple[str, ...]]:
+    """Return classes for a baked graph, the background last if there is one, and notes on their names.
+
+    Args:
+        requests: as `ovsdino-run --classes` takes them.
+        background: `threshold` cannot be baked.
+        source: where embeddings come from.
+        info: the checkpoint.
+
+    Raises:
+        ExportError: the vectors are not of the checkpoint's size.
+        VocabularyError: a class is unknown or named twice, or the background is a threshold.
+    """
+    if background.kind == "threshold":
+        raise VocabularyError("a background threshold cannot be baked into a graph; use none, auto or names")
+    table = embedding_table(source, info) if source.embeddings is not None else None
+    if table is not None:
+        known = frozenset(table.names)
+    else:
+        known = frozenset(
+            name for item in vocabularies().values() for query in item.queries for name in query.prompts
+        )
+    resolution = resolve(requests, known, open_vocabulary=table is None)
+    rest = background_query(
+        background, resolution.queries, known, whole_vocabulary=False, open_vocabulary=table is None
+    )
+    queries = resolution.queries if rest is None else (*resolution.queries, rest)
+    prompts = [name for query in queries for name in query.prompts]
+    if table is not None:
+        vectors = table.lookup(prompts)
+    else:
+        vectors = encode_names(prompts, model=source.model, pretrained=source.pretrained)
+    _check_size(vectors.shape[1], info)
+    return BakedClasses(queries=queries, embeddings=np.asarray(vectors, dtype=np.float32)), resolution.notes
+
+
+def _trained_beside(wanted: Sequence[str], source: TextSource, trained: Sequence[str]) -> tuple[str, ...]:
+    """Return the trained names that no wanted vocabulary holds but that have, or can get, a vector."""
+    if not wanted:
+        return ()
+    named = {name for item in wanted for query in vocabulary(item).queries for name in query.prompts}
+    beside = [name for name in trained if name not in named]
+    if source.embeddings is not None and source.names is not None:
+        ready = read_embedding_sets(source.embeddings, source.names)
+        available = {name for item in ready.values() for name in item.names}
+        beside = [name for name in beside if name in available]
+    return tuple(beside)
+
+
+def _check_size(found: int, info: CheckpointInfo) -> None:
+    if found != info.model.embedding_dim:
+        raise ExportError(
+            f"the text embeddings have {found} numbers, the checkpoint's features "
+            f"{info.model.embedding_dim}; give the text encoder it was trained for"
+        )

@@ -1,0 +1,1 @@
+"""Photographs with class masks: where they come from, how they become training views."""

@@ -1,0 +1,113 @@
+"""Scale, crop, flip and colour: one photograph as many square views."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ovsdino.data.labels import Box
+
+_LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, RGB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How much views may vary. All of it is ours; the paper does not say.
+
+    Attributes:
+        scale: least and greatest side of the square crop, relative to the photograph's short side;
+            1 is the scale of the evaluation protocol, where the short side fills a window.
+        flip: probability of exchanging left and right.
+        colour: brightness, contrast and saturation are each multiplied by 1 ± up to this.
+    """
+
+    scale: tuple[float, float] = (0.5, 1.0)
+    flip: float = 0.5
+    colour: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            ValueError: a setting is out of range.
+        """
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"the crop's scale is {self.scale}; it needs 0 < least <= greatest <= 1")
+        if not 0 <= self.flip <= 1 or not 0 <= self.colour < 1:
+            raise ValueError("the probability of a flip lies in [0, 1], the change of colour in [0, 1)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What a view shows of its photograph.
+
+    Attributes:
+        box: the square crop, in pixels of the photograph.
+        flip: whether left and right are exchanged.
+        colour: factors of brightness, contrast and saturation.
+    """
+
+    box: Box
+    flip: bool = False
+    colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def window(self, image: NDArray[np.uint8], side_px: int, *, jitter: bool = True) -> NDArray[np.uint8]:
+        """Return the view, uint8 [side_px, side_px, 3] RGB.
+
+        Args:
+            image: the photograph, uint8 [H, W, 3] RGB.
+            side_px: side of the view.
+            jitter: whether the colours change too.
+        """
+        box = self.box
+        crop = image[box.top : box.top + box.side, box.left : box.left + box.side]
+        view = cv2.resize(crop, (side_px, side_px), interpolation=cv2.INTER_LINEAR)  # as at inference
+        if self.flip:
+            view = view[:, ::-1]
+        return _recoloured(view, self.colour) if jitter else np.ascontiguousarray(view, dtype=np.uint8)
+
+
+def random_framing(size_hw: tuple[int, int], settings: Augmentation, rng: np.random.Generator) -> Framing:
+    """Return a random framing of a photograph.
+
+    Ours: the logarithm of the side is uniform, so that halving is as likely anywhere in the range.
+
+    Args:
+        size_hw: the photograph's height and width.
+        settings: how much may vary.
+        rng: the randomness.
+    """
+    short = min(size_hw)
+    scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
+    side = min(short, max(1, round(short * scale)))
+    top, left = (int(rng.integers(0, length - side + 1)) for length in size_hw)
+    flip = bool(rng.random() < settings.flip)
+    factors = rng.uniform(1 - settings.colour, 1 + settings.colour, size=3)
+    return Framing(Box(top, left, side), flip, (float(factors[0]), float(factors[1]), float(factors[2])))
+
+
+def centre_framing(size_hw: tuple[int, int]) -> Framing:
+    """Return the largest square in the middle, unchanged."""
+    side = min(size_hw)
+    return Framing(Box((size_hw[0] - side) // 2, (size_hw[1] - side) // 2, side))
+
+
+def _recoloured(view: NDArray[np.generic], factors: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """Return an RGB image with its brightness, contrast and saturation multiplied, uint8 [h, w, 3]."""
+    if factors == (1.0, 1.0, 1.0):
+        return np.ascontiguousarray(view, dtype=np.uint8)
+    brightness, contrast, saturation = factors
+    pixels = view.astype(np.float32) * brightness
+    mean = float((pixels @ _LUMA).mean())
+    pixels = mean + (pixels - mean) * contrast
+    grey = (pixels @ _LUMA)[..., None]
+    pixels = grey + (pixels - grey) * saturation
+    return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)

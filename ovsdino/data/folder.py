@@ -1,0 +1,79 @@
+"""Data as a folder of images and a folder of label PNGs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ovsdino.data.labels import Labels, labels_of_map
+from ovsdino.data.samples import Source, file_bytes, images_in
+from ovsdino_runtime.errors import DataError
+
+_INDEX_MODES = ("L", "P", "I", "I;16", "1")
+
+
+@dataclass(frozen=True)
+class FolderSample:
+    """A photograph and a label PNG whose pixel values are class indices."""
+
+    image: Path
+    label: Path
+    classes: int
+
+    def labels(self, size_hw: tuple[int, int]) -> Labels:
+        """Return the labels; 255 and every value without a class name mean "unlabelled".
+
+        Raises:
+            DataError: the PNG is unreadable, in colour, or of another size than the photograph.
+        """
+        try:
+            with Image.open(self.label) as opened:
+                if opened.mode not in _INDEX_MODES:
+                    raise DataError(
+                        f"{self.label} is a {opened.mode} image, but a label holds one class index per "
+                        "pixel; save it with one 8- or 16-bit channel"
+                    )
+                values = np.asarray(opened)
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            raise DataError(f"cannot read the label {self.label}: {error}") from error
+        if values.shape != size_hw:
+            raise DataError(
+                f"{self.label} is {values.shape[1]}x{values.shape[0]} px, but {self.image.name} is "
+                f"{size_hw[1]}x{size_hw[0]}; a label must be as large as its image"
+            )
+        index_map = values.astype(np.int64)
+        return labels_of_map(index_map, self.classes)
+
+    def content(self) -> Iterable[bytes]:
+        """Yield the bytes of both files."""
+        yield file_bytes(self.image)
+        yield file_bytes(self.label)
+
+
+def read_folder(folder: Path, names: tuple[str, ...]) -> Source:
+    """Return the data of `folder/images` and `folder/labels`, paired by the stems of their names.
+
+    Args:
+        folder: holds both folders.
+        names: class names, by pixel value.
+
+    Raises:
+        DataError: a folder is missing or empty, or a file has no partner.
+    """
+    images = images_in(folder / "images")
+    label_folder = folder / "labels"
+    if not label_folder.is_dir():
+        raise DataError(f"no folder {label_folder}; label PNGs belong there, named as their images")
+    labels = {path.stem: path for path in sorted(label_folder.iterdir()) if path.suffix.lower() == ".png"}
+    for stem, path in images.items():
+        if stem not in labels:
+            raise DataError(f"{path} has no label: {label_folder / (stem + '.png')} is missing")
+    for stem, path in labels.items():
+        if stem not in images:
+            raise DataError(f"{path} has no image of that name in {folder / 'images'}")
+    samples = tuple(FolderSample(path, labels[stem], len(names)) for stem, path in images.items())
+    return Source(f"folder:{folder}", names, samples)

@@ -1,0 +1,62 @@
+"""Which parameters learn at which rate, and how the rates change (sec. 5.1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ovsdino.model import OVSDINO
+from ovsdino.settings import TrainConfig
+
+
+def scalar_parameters(model: OVSDINO) -> dict[str, nn.Parameter]:
+    """Return γ (eq. 14), α (eq. 7), score scale and bias by name; γ and α only where they exist."""
+    found = {"scale": model.score_scale, "bias": model.score_bias}
+    if model.decoder.gate is not None:
+        found["gamma"] = model.decoder.gate.gamma
+    if model.encoder is not None:
+        found["alpha"] = model.encoder.fusion.alpha
+    return found
+
+
+def create_optimizer(model: OVSDINO, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW over all that trains.
+
+    Its groups are the heads (encoder, decoder, projector), the unfrozen blocks, and the scalars.
+    Ours: the scalars have a rate of their own and no weight decay; at the heads' rate Adam could
+    not move them within a training.
+    """
+    scalars = list(scalar_parameters(model).values())
+    own = {id(parameter) for parameter in scalars}
+    blocks = [] if model.backbone is None else [p for p in model.backbone.parameters() if p.requires_grad]
+    own |= {id(parameter) for parameter in blocks}
+    heads = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
+    groups = [
+        {"name": "heads", "params": heads, "lr": config.lr_heads},
+        {"name": "blocks", "params": blocks, "lr": config.lr_blocks},
+        {"name": "scalars", "params": scalars, "lr": config.lr_scalars, "weight_decay": 0.0},
+    ]
+    groups = [group | {"base_lr": group["lr"]} for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+
+
+def rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Return the factor on every rate: a linear warm-up to 1, then a half cosine to 0.
+
+    Args:
+        step: 0-based.
+        warmup_steps: steps of the warm-up; the last of them runs at the full rate.
+        total_steps: steps of the training.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to its own base times a factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

@@ -1,0 +1,121 @@
+"""How far a training has come, so that it goes on exactly where it stopped."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ovsdino.checkpoint import trained_tensors
+from ovsdino.model import OVSDINO
+from ovsdino.settings import TrainConfig
+from ovsdino_runtime.errors import CheckpointError, OutputError
+from ovsdino_runtime.files import atomic_file
+
+STATE = "state.pt"
+
+
+@dataclass
+class Progress:
+    """A training's position. Views, order and negatives follow from it: nothing else is random.
+
+    Attributes:
+        step: steps done.
+        best_miou: highest validation mIoU so far, in [0, 1].
+        best_epoch: the 0-based epoch that reached it.
+        tensors: what training changes; empty before the first step.
+        optimizer: AdamW's state; empty before the first step.
+    """
+
+    step: int = 0
+    best_miou: float | None = None
+    best_epoch: int | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+
+    def restore(self, model: OVSDINO, optimizer: torch.optim.Optimizer) -> None:
+        """Put weights and the optimizer's state back.
+
+        Raises:
+            CheckpointError: they do not fit the model.
+        """
+        if set(self.tensors) != set(trained_tensors(model)):
+            raise CheckpointError(f"{STATE} belongs to another model; train into another folder")
+        try:
+            model.load_state_dict(self.tensors, strict=False)
+            optimizer.load_state_dict(self.optimizer)
+        except (RuntimeError, ValueError, KeyError) as error:
+            first = str(error).splitlines()[-1]
+            raise CheckpointError(f"{STATE} belongs to another model ({first})") from error
+        self.tensors, self.optimizer = {}, {}
+
+
+def write_progress(
+    config: TrainConfig, progress: Progress, model: OVSDINO, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write the state; it appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    state = {
+        "settings": json.dumps(config.recorded(), sort_keys=True),
+        "step": progress.step,
+        "best_miou": progress.best_miou,
+        "best_epoch": progress.best_epoch,
+        "tensors": trained_tensors(model),
+        "optimizer": optimizer.state_dict(),
+    }
+    with atomic_file(config.out / STATE) as staged:
+        torch.save(state, staged)
+
+
+def read_progress(config: TrainConfig) -> Progress | None:
+    """Return where the training in `config.out` stopped; None for a new one.
+
+    Raises:
+        OutputError: there is a training, but it was not asked to go on.
+        CheckpointError: there is none to go on with, it is broken, or its settings were others.
+    """
+    path = config.out / STATE
+    if not config.resume:
+        if path.exists():
+            raise OutputError(
+                f"{config.out} holds a training already; pass --resume to go on with it, "
+                "or choose another --out"
+            )
+        return None
+    if not path.exists():
+        raise CheckpointError(f"--resume was passed, but {path} does not exist; begin without it")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        before, now = json.loads(state["settings"]), json.loads(json.dumps(config.recorded()))
+        progress = Progress(
+            int(state["step"]),
+            state["best_miou"],
+            state["best_epoch"],
+            dict(state["tensors"]),
+            dict(state["optimizer"]),
+        )
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is no state of a training ({first}); begin again") from error
+    for name in sorted(set(before) | set(now)):
+        if before.get(name) != now.get(name):
+            raise CheckpointError(
+                f"the training in {config.out} has {name} {before.get(name)!r}, now it is {now.get(name)!r}; "
+                "resume with the same settings, or train into another folder"
+            )
+    return progress

@@ -1,0 +1,145 @@
+"""Everything `ovsdino-train fit` can be told, with the paper's values as defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ovsdino.config import ModelConfig
+from ovsdino.data.augment import Augmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training.
+
+    Attributes:
+        data: specifications of the training data, see `ovsdino.data.specs`.
+        out: folder for checkpoints, metrics and curves.
+        model: what to build. Its `alignment` is turned off without a teacher.
+        backbone_weights: see `load_backbone_weights`; None takes timm's from the hub.
+        text_embeddings: ready-made text vectors (.npz); None asks open_clip.
+        text_names: their names (.json).
+        text_model: open_clip's model (sec. 5.1: CLIP ViT-B/16).
+        text_pretrained: open_clip's tag of its weights.
+        teacher: "sam" (SAM ViT-B, sec. 5.1), "none", or another SAM.
+        val: specifications of validation data; empty holds out a part of `data`.
+        val_fraction: share of each data set to hold out. Ours.
+        val_blocks: runs of neighbouring images that the held-out part consists of. Ours.
+        val_every: epochs between validations. Ours.
+        batch_size: images a step, over all processes (sec. 5.1: 64).
+        micro_batch: images that go through the model at once; gradients add up. Ours.
+        epochs: sec. 5.1: 25.
+        warmup_epochs: sec. 5.1: one.
+        lr_heads: rate of encoder, decoder and projector (sec. 5.1: 1e-4).
+        lr_blocks: rate of the unfrozen blocks (sec. 5.1: 1e-5).
+        lr_scalars: rate of γ, α, score scale and bias. Ours.
+        weight_decay: sec. 5.1: 1e-4.
+        grad_clip: largest norm of a step's gradient; 0 for no limit. The paper names none.
+        negatives: absent classes asked of an image. Ours.
+        mask_px: cells a side of the masks in the loss. Ours.
+        augmentation: how views vary. Ours.
+        cache_views: fixed views a photograph whose frozen features are cached; 0 makes a new
+            view every epoch and computes everything. Ours.
+        cache_folder: where; None for `out`/views.
+        cache_dtype: precision of cached features. Teacher features are always FP16.
+        precision: "bf16" runs the model under autocast, on GPU and CPU.
+        seed: of weights and views.
+        device: "auto", "cpu" or "cuda".
+        workers: processes that read images; 0 reads in the training process.
+        save_every: steps between saved states, beside the end of each epoch; 0 for only that.
+        resume: go on with what `out` holds.
+        command: how the training was started, for the record.
+    """
+
+    data: tuple[str, ...]
+    out: Path
+    model: ModelConfig = field(default_factory=ModelConfig)
+    backbone_weights: str | None = None
+    text_embeddings: Path | None = None
+    text_names: Path | None = None
+    text_model: str = "ViT-B-16"
+    text_pretrained: str = "openai"
+    teacher: str = "sam"
+    val: tuple[str, ...] = ()
+    val_fraction: float = 0.1
+    val_blocks: int = 4
+    val_every: int = 1
+    batch_size: int = 64
+    micro_batch: int = 8
+    epochs: int = 25
+    warmup_epochs: float = 1.0
+    lr_heads: float = 1e-4
+    lr_blocks: float = 1e-5
+    lr_scalars: float = 1e-2
+    weight_decay: float = 1e-4
+    grad_clip: float = 0.0
+    negatives: int = 10
+    mask_px: int = 112
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    cache_views: int = 0
+    cache_folder: Path | None = None
+    cache_dtype: Literal["float16", "float32"] = "float16"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = 0
+    save_every: int = 0
+    resume: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no training.
+
+        Raises:
+            ValueError: a setting is out of range, or two of them exclude each other.
+        """
+        if not self.data:
+            raise ValueError("a training needs data")
+        positive = ("batch_size", "micro_batch", "epochs", "mask_px", "val_blocks", "val_every")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be positive")
+        for name in (
+            "cache_views",
+            "negatives",
+            "workers",
+            "seed",
+            "save_every",
+            "warmup_epochs",
+            "grad_clip",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+        for name in ("lr_heads", "lr_blocks", "lr_scalars", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be zero or more")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"val_fraction is {self.val_fraction}, but must lie in [0, 1)")
+        for name, choices in (
+            ("precision", ("fp32", "bf16")),
+            ("cache_dtype", ("float16", "float32")),
+            ("device", ("auto", "cpu", "cuda")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be {' or '.join(choices)}")
+        if (self.text_embeddings is None) != (self.text_names is None):
+            raise ValueError("text_embeddings and text_names belong together: give both or neither")
+        if self.teacher == "none" and not self.model.encoder:
+            raise ValueError("a model without encoder lives on SAM's features, so it needs a teacher")
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings that decide what is learned, as JSON takes them.
+
+        A training may go on from another place and another device, not with another of these.
+        """
+        free = ("out", "cache_folder", "device", "workers", "save_every", "resume", "command", "micro_batch")
+        values = dataclasses.asdict(self)
+        values["model"] = self.model.to_dict()
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in values.items()
+            if name not in free
+        }

@@ -1,0 +1,109 @@
+"""The teacher of the alignment: SAM's image encoder, needed during training only (sec. 4.1)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ovsdino.backbone_weights import fingerprint
+from ovsdino.config import STRUCTURE_CHANNELS, STRUCTURE_GRID
+from ovsdino_runtime.errors import CheckpointError
+from ovsdino_runtime.pixels import MEAN, STD
+
+DEFAULT = "facebook/sam-vit-base"  # sec. 5.1: SAM ViT-B
+
+
+class Teacher(Protocol):
+    """Whatever turns photographs into features of SAM's shape.
+
+    Attributes:
+        image_px: side of the square it sees.
+        identity: which weights it has; a cache of its features is only good for the same ones.
+    """
+
+    image_px: int
+    identity: str
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return features [B, 256, 64, 64], without gradients.
+
+        Args:
+            images: uint8 [B, image_px, image_px, 3], RGB in [0, 255].
+        """
+
+    def to(self, device: torch.device) -> Any:
+        """Move to a device."""
+
+
+class SamTeacher(nn.Module):
+    """SAM's image encoder: 1024 x 1024 in, 64 x 64 x 256 out.
+
+    Ours: it sees the square crop that the model sees, at its own size; SAM's own way of padding an
+    oblong image is not used.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: nn.Module, image_px: int, name: str) -> None:
+        """Wrap an encoder.
+
+        Args:
+            encoder: transformers' SamVisionEncoder: [B, 3, px, px] in, an output whose
+                `last_hidden_state` is [B, 256, px / 16, px / 16].
+            image_px: the px it was built for.
+            name: where its weights come from.
+
+        Raises:
+            CheckpointError: its features are not of SAM's size.
+        """
+        super().__init__()
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.image_px = image_px
+        self.identity = f"{name} {fingerprint(encoder.state_dict())[:32]}"
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        settings = getattr(encoder, "config", None)
+        shape = (
+            getattr(settings, "output_channels", STRUCTURE_CHANNELS),
+            image_px // getattr(settings, "patch_size", image_px // STRUCTURE_GRID),
+        )
+        if shape != (STRUCTURE_CHANNELS, STRUCTURE_GRID):
+            raise CheckpointError(
+                f"the teacher {name} gives {shape[0]} channels on a {shape[1]}x{shape[1]} grid, but the "
+                f"model learns {STRUCTURE_CHANNELS} on {STRUCTURE_GRID}x{STRUCTURE_GRID}; take a SAM model"
+            )
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return features [B, 256, 64, 64]; see `Teacher`."""
+        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        features: Tensor = self.encoder(pixels).last_hidden_state
+        return features
+
+
+def load_teacher(name: str) -> SamTeacher | None:
+    """Return a teacher.
+
+    Args:
+        name: "none"; "sam" for SAM ViT-B; or another SAM on the Hugging Face hub, or its folder.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or is no SAM.
+    """
+    if name == "none":
+        return None
+    source = DEFAULT if name == "sam" else name
+    try:
+        from transformers import SamModel  # noqa: PLC0415 (seconds to import, often not needed)
+
+        model = SamModel.from_pretrained(source)
+    except Exception as error:  # transformers and the hub's client raise many kinds
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"cannot load the teacher {source} ({first}); check the network, name its folder with "
+            "--teacher, or train without alignment with --teacher none"
+        ) from error
+    return SamTeacher(model.vision_encoder, int(model.config.vision_config.image_size), source)

@@ -1,0 +1,263 @@
+"""The training loop: epochs, steps, validation, checkpoints, and going on where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
+from ovsdino.curves import CURVES, plot_curves
+from ovsdino.data.dataset import ORDER_STREAM, Batch, Collate, Task
+from ovsdino.distributed import Ranks, joined
+from ovsdino.journal import Journal, read_journal
+from ovsdino.optimizer import create_optimizer, rate_factor, scalar_parameters, set_rates
+from ovsdino.preparation import Prepared, prepare
+from ovsdino.progress import Progress, read_progress, write_progress
+from ovsdino.settings import TrainConfig
+from ovsdino.validation import validate
+from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.files import ensure_folder
+from ovsdino_runtime.manifest import BackboneInfo
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Where a training left its checkpoints.
+
+    Attributes:
+        best: the checkpoint with the highest validation mIoU; without validation the last.
+        last: the checkpoint after the last epoch.
+        best_miou: its validation mIoU in [0, 1]; None without validation.
+    """
+
+    best: Path
+    last: Path
+    best_miou: float | None
+
+
+def fit(
+    config: TrainConfig,
+    *,
+    say: Callable[[str], None] = lambda sentence: None,
+    on_step: Callable[[Line], None] = lambda line: None,
+) -> FitResult:
+    """Train a model (sec. 4.3, 5.1); started by torchrun, together with the other processes.
+
+    Args:
+        config: what to do.
+        say: takes sentences for the person who waits, from one process.
+        on_step: takes the metrics of each step, from one process.
+
+    Raises:
+        OvsDinoError: data, weights, device or output are not as they should be.
+    """
+    with joined(config.device) as ranks:
+        speak: Callable[[str], None] = say if ranks.main else (lambda sentence: None)
+        if config.batch_size % ranks.world:
+            raise DataError(
+                f"a batch of {config.batch_size} cannot be shared by {ranks.world} processes; "
+                "choose a --batch-size they divide"
+            )
+        ensure_folder(config.out)
+        progress = read_progress(config)
+        prepared = prepare(config, ranks, speak)
+        return _Training(config, ranks, prepared, progress, on_step).run()
+
+
+def epoch_order(seed: int, epoch: int, samples: int, batch_size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return which samples each step of an epoch sees, int64 [steps, batch_size].
+
+    Ours: the last batch is filled from the start of the same order, so that every batch is full
+    and every sample is seen at least once.
+    """
+    order = np.random.default_rng((ORDER_STREAM, seed, epoch)).permutation(samples)
+    steps = -(-samples // batch_size)
+    return np.resize(order, (steps, batch_size))
+
+
+class _Training:
+    """A training under way."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        ranks: Ranks,
+        prepared: Prepared,
+        progress: Progress | None,
+        on_step: Callable[[Line], None],
+    ) -> None:
+        self.config, self.ranks, self.prepared, self.on_step = config, ranks, prepared, on_step
+        self.model = prepared.objective.model
+        self.views = prepared.cached_training or prepared.training
+        self.optimizer = create_optimizer(self.model, config)
+        self.progress = progress if progress is not None else Progress()
+        if progress is not None:
+            progress.restore(self.model, self.optimizer)
+        self.objective: nn.Module = prepared.objective
+        if ranks.world > 1:
+            # Every trainable parameter is in every forward pass, whatever the switches: none is unused.
+            self.objective = DistributedDataParallel(prepared.objective, broadcast_buffers=False)
+        self.share = config.batch_size // ranks.world
+        self.steps_per_epoch = -(-len(prepared.training) // config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
+        self.journal = Journal(config.out, self.progress.step) if ranks.main else None
+
+    def run(self) -> FitResult:
+        """Train to the end."""
+        bar = tqdm(
+            total=self.total_steps,
+            initial=self.progress.step,
+            desc="training",
+            unit="step",
+            disable=not self.ranks.main,
+        )
+        self.objective.train()
+        with bar:
+            while self.progress.step < self.total_steps:
+                self._epoch(self.progress.step // self.steps_per_epoch, bar)
+        if self.ranks.main:
+            plot_curves(read_journal(self.config.out), self.config.out / CURVES)
+        self.ranks.barrier()
+        return FitResult(self.config.out / "best", self.config.out / "last", self.progress.best_miou)
+
+    def _epoch(self, epoch: int, bar: tqdm[Any]) -> None:
+        started = time.perf_counter()
+        first = self.progress.step % self.steps_per_epoch
+        batches = self._batches(epoch, first)
+        for _ in range(first, self.steps_per_epoch):
+            line = self._step(epoch, batches)
+            bar.update()
+            bar.set_postfix({name: f"{line[name]:.3f}" for name in ("loss", "seg", "align") if name in line})
+            every = self.config.save_every
+            ends = self.progress.step % self.steps_per_epoch == 0
+            if every and self.progress.step % every == 0 and not ends and self.ranks.main:
+                write_progress(self.config, self.progress, self.model, self.optimizer)
+        self._finish_epoch(epoch, started, bar)
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Yield this process's micro-batches of an epoch from a step on."""
+        config, start = self.config, self.ranks.rank * self.share
+        order = epoch_order(config.seed, epoch, len(self.prepared.training), config.batch_size)
+        tasks: list[list[Task]] = [
+            [
+                (epoch, int(index))
+                for index in row[begin : min(begin + config.micro_batch, start + self.share)]
+            ]
+            for row in order[first:]
+            for begin in range(start, start + self.share, config.micro_batch)
+        ]
+        collate = Collate(self.prepared.training.table, config.negatives, config.seed)
+        loader = DataLoader(
+            self.views,
+            batch_sampler=tasks,
+            collate_fn=collate,
+            num_workers=config.workers,
+            pin_memory=self.ranks.device.type == "cuda",
+        )
+        return iter(loader)
+
+    def _step(self, epoch: int, batches: Iterator[Batch]) -> Line:
+        """Take one step of the optimizer and return what to write down about it."""
+        started = time.perf_counter()
+        factor = rate_factor(self.progress.step, self.warmup_steps, self.total_steps)
+        set_rates(self.optimizer, factor)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        done = 0
+        while done < self.share:
+            batch = next(batches).to(self.ranks.device)
+            done += len(batch)
+            weight = len(batch) / self.share
+            # Gradients travel between processes once a step, with the last micro-batch.
+            with self._quiet() if done < self.share else nullcontext():
+                losses: dict[str, Tensor] = self.objective(batch)
+                torch.autograd.backward(losses["loss"] * weight)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() * weight
+        if self.config.grad_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        self.progress.step += 1
+        values = self.ranks.mean(torch.stack(list(sums.values()))).tolist()
+        line: Line = {"kind": "step", "step": self.progress.step, "epoch": epoch}
+        line.update(zip(sums, values, strict=True))
+        line["lr"] = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        for name, parameter in scalar_parameters(self.model).items():
+            line[name] = parameter.detach().tolist()
+        line["seconds"] = round(time.perf_counter() - started, 4)
+        if self.journal is not None:
+            self.journal.write(line)
+            self.on_step(line)
+        return line
+
+    def _quiet(self) -> AbstractContextManager[None]:
+        if isinstance(self.objective, DistributedDataParallel):
+            return self.objective.no_sync()
+        return nullcontext()
+
+    def _finish_epoch(self, epoch: int, started: float, bar: tqdm[Any]) -> None:
+        """Validate, and keep what the epoch made."""
+        config, prepared = self.config, self.prepared
+        figures: dict[str, float] = {}
+        is_last = epoch + 1 == config.epochs
+        if prepared.validation is not None and ((epoch + 1) % config.val_every == 0 or is_last):
+            figures = validate(
+                prepared.objective,
+                prepared.validation,
+                prepared.cached_validation,
+                self.ranks,
+                config.micro_batch,
+            )
+        miou = figures.get("mean")
+        if self.ranks.main:
+            better = miou is not None and miou > (self.progress.best_miou or -1.0)
+            if better:
+                self.progress.best_miou, self.progress.best_epoch = miou, epoch
+            info = self._info(epoch, miou)
+            save_checkpoint(config.out / "last", self.model, info)
+            if better or (prepared.validation is None and is_last):
+                save_checkpoint(config.out / "best", self.model, info)
+            line = {"kind": "epoch", "step": self.progress.step, "epoch": epoch, "val_miou": miou}
+            line |= {"val_miou_by_data": {k: v for k, v in figures.items() if k != "mean"}}
+            line["seconds"] = round(time.perf_counter() - started, 2)
+            if self.journal is not None:
+                self.journal.write(line)
+            write_progress(config, self.progress, self.model, self.optimizer)
+            if miou is not None:
+                bar.write(f"epoch {epoch + 1}: validation mIoU {100 * miou:.1f}")
+        self.ranks.barrier()
+
+    def _info(self, epoch: int, miou: float | None) -> CheckpointInfo:
+        weights, config = self.prepared.weights, self.config
+        backbone = None
+        if weights is not None:
+            backbone = BackboneInfo(name=weights.name, source=weights.source, fingerprint=weights.fingerprint)
+        return CheckpointInfo(
+            model=self.model.config,
+            backbone=backbone,
+            trained_names=self.prepared.trained_names,
+            text_model=self.prepared.text_model,
+            training={
+                "command": config.command,
+                "settings": config.recorded(),
+                "processes": self.ranks.world,
+                "images": len(self.prepared.training),
+                "epochs_done": epoch + 1,
+                "steps_done": self.progress.step,
+                "val_miou": miou,
+            },
+        )

@@ -1,0 +1,206 @@
+"""`ovsdino-run`: pictures in, label maps and overlays out."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ovsdino_runtime import __version__
+from ovsdino_runtime.errors import BundleError, OvsDinoError
+from ovsdino_runtime.inputs import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from ovsdino_runtime.vocabulary import Vocabulary
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class Device(str, Enum):
+    """Where the image graph runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def main() -> None:
+    """Run the command; what a user can cause ends in one line on stderr and exit status 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except OvsDinoError as error:
+        _complain(str(error))
+        sys.exit(1)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ovsdino-run {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Pictures, folders of pictures, or patterns in quotes.",
+            show_default=False,
+        ),
+    ],
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="What to look for: car,road or car,vehicle=bus|truck."),
+    ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="All classes of a benchmark: cityscapes, ade20k, voc, coco, ...."),
+    ] = None,
+    classes_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What to look for, one class a line.")
+    ] = None,
+    background: Annotated[
+        str,
+        typer.Option(
+            metavar="POLICY",
+            help="What else there is: auto (common stuff, if only some names are asked for), none, list, "
+            "threshold:T (a cosine), or names as in sky|wall.",
+        ),
+    ] = "auto",
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The model, as ovsdino-export wrote it.")
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Where to compute; auto takes CUDA if it works.")
+    ] = Device.AUTO,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where label maps and overlays go.")] = Path(
+        "ovsdino-out"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Also write every class's cosine at every pixel (.npz, large).")
+    ] = False,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Refuse larger pictures before decoding them.")
+    ] = MAX_PIXELS,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Segment pictures into the classes you name.
+
+    For every picture two files appear in --out: PICTURE.labels.png, whose pixel values are class
+    numbers, and PICTURE.overlay.png with the colours laid over the picture and a legend.
+    """
+    choices = {"--classes": classes, "--vocabulary": vocabulary, "--classes-file": classes_file}
+    given = [name for name, value in choices.items() if value is not None]
+    if len(given) != 1:
+        raise typer.BadParameter(
+            f"got {' and '.join(given) or 'no classes'}; pass exactly one of {', '.join(choices)}, "
+            "for example --classes cars,road"
+        )
+    try:
+        complete = _segment(
+            images,
+            _requests(classes, vocabulary, classes_file),
+            background,
+            bundle,
+            device,
+            out,
+            as_json=as_json,
+            scores=scores,
+            max_pixels=max_pixels,
+        )
+    except OvsDinoError as error:
+        if as_json:
+            typer.echo(json.dumps({"version": __version__, "error": str(error), "images": []}, indent=2))
+        raise
+    if not complete:
+        raise typer.Exit(1)
+
+
+def _requests(
+    classes: str | None, vocabulary: str | None, classes_file: Path | None
+) -> Sequence[str] | Vocabulary:
+    from ovsdino_runtime import vocabulary as vocabularies
+
+    if vocabulary is not None:
+        return vocabularies.vocabulary(vocabulary)
+    if classes_file is not None:
+        return vocabularies.read_classes_file(classes_file)
+    return vocabularies.parse_classes(classes or "")
+
+
+def _segment(
+    images: Sequence[str],
+    classes: Sequence[str] | Vocabulary,
+    background: str,
+    bundle: Path | None,
+    device: Device,
+    out: Path,
+    *,
+    as_json: bool,
+    scores: bool,
+    max_pixels: int,
+) -> bool:
+    """Do the work and print it; return whether every picture is done."""
+    if bundle is None:
+        raise BundleError(
+            "no bundle was named; make one with `ovsdino-export onnx CHECKPOINT --out DIR`, then pass "
+            "--bundle DIR"
+        )
+
+    from tqdm import tqdm
+
+    from ovsdino_runtime.batch import Done, Failed, find_pictures, segment_files
+    from ovsdino_runtime.files import ensure_folder
+    from ovsdino_runtime.report import document, notes, table
+    from ovsdino_runtime.segmenter import Segmenter
+
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged pictures, whose error says enough
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    segmenter = Segmenter.open(bundle, device.value)
+    question = segmenter.ask(classes, background)
+    ensure_folder(out)
+    for note in notes(question):
+        typer.echo(f"note: {note}", err=True)
+    pictures, without_pictures = find_pictures(images)
+    for argument in without_pictures:
+        _complain(argument.error)
+    results: list[Done | Failed] = [*without_pictures]
+    several = len(images) > 1 or len(pictures) > 1
+    with tqdm(total=len(pictures), unit="picture", file=sys.stderr, disable=None if several else True) as bar:
+        for result in segment_files(segmenter, question, pictures, out, max_pixels=max_pixels, scores=scores):
+            results.append(result)
+            bar.update()
+            if isinstance(result, Failed):
+                bar.write(f"error: {_one_line(result.error)}", file=sys.stderr)
+            elif not as_json:
+                bar.write(table(result, question.names), file=sys.stdout)
+    if as_json:
+        typer.echo(json.dumps(document(segmenter, question, results), indent=2))
+    failures = sum(isinstance(result, Failed) for result in results)
+    if failures and several:
+        others = "; the others are done" if failures < len(results) else ""
+        _complain(f"{failures} of {len(results)} failed{others}")
+    return not failures
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"error: {_one_line(message)}", err=True)
+
+
+def _one_line(message: str) -> str:
+    """Return the message without the line breaks that a file's name may hold."""
+    return " ".join(message.splitlines())

@@ -1,0 +1,71 @@
+"""Class requests as people type them, in a list, a file or one by one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovsdino_runtime.errors import VocabularyError
+
+_COMMENT = re.compile(r"(^|\s)#.*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassQuery:
+    """One class to look for.
+
+    Attributes:
+        label: what the output calls it.
+        prompts: names the text encoder is asked for; a pixel's best score among them counts.
+    """
+
+    label: str
+    prompts: tuple[str, ...]
+
+
+def parse_query(text: str) -> ClassQuery:
+    """Return the query in `name`, `name|name` or `label=name|name`, as it is written.
+
+    Raises:
+        VocabularyError: the label or a name is empty.
+    """
+    label, equals, names = text.partition("=")
+    prompts = tuple(part.strip() for part in (names if equals else text).split("|"))
+    label = label.strip()
+    if not label or not all(prompts):
+        raise VocabularyError(f"the class {text!r} has an empty name; write it as in: car or vehicle=car|bus")
+    return ClassQuery(label=label, prompts=prompts)
+
+
+def parse_classes(text: str) -> tuple[str, ...]:
+    """Return the requests in a comma-separated text: "cars, vehicle=car|bus" gives two.
+
+    Raises:
+        VocabularyError: there are none.
+    """
+    requests = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not requests:
+        raise VocabularyError(f"the class list {text!r} is empty; name at least one class, as in: cars,road")
+    return requests
+
+
+def read_classes_file(path: Path) -> tuple[str, ...]:
+    """Return the requests in a text file, one a line; `#` begins a comment, blank lines are skipped.
+
+    Raises:
+        VocabularyError: the file cannot be read, is not UTF-8 text, or names no class.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise VocabularyError(
+            f"cannot read the class list {path}: {error.strerror}; check the path"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise VocabularyError(f"the class list {path} is not UTF-8 text; save it as UTF-8") from error
+    lines = (_COMMENT.sub("", line).strip() for line in text.splitlines())
+    requests = tuple(line for line in lines if line)
+    if not requests:
+        raise VocabularyError(f"the class list {path} names no class; write one a line")
+    return requests

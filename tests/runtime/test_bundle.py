@@ -1,0 +1,261 @@
+"""The bundle: opened whole, or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, MANIFEST, VOCABULARY, Bundle, new_bundle
+from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable
+from ovsdino_runtime.errors import BundleError, OutputError
+from ovsdino_runtime.files import sha256_of
+from ovsdino_runtime.manifest import Manifest
+
+Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@pytest.fixture
+def copied(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def test_the_tiny_bundle_computes_what_its_golden_file_says(
+    tiny_bundle: Path, tiny_features: Features
+) -> None:
+    import onnxruntime
+
+    bundle = Bundle.open(tiny_bundle)
+    with np.load(bundle.file(GOLDEN), allow_pickle=False) as golden:
+        windows, features = golden["windows"], golden["features"]
+    session = onnxruntime.InferenceSession(str(bundle.file(IMAGE_GRAPH)), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {bundle.manifest.image_input.name: windows})
+    np.testing.assert_allclose(found, features, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(tiny_features(windows), features, atol=1e-6)
+
+
+def test_an_area_of_a_class_colour_scores_one_with_that_class_and_less_with_all_others(
+    tiny_bundle: Path, tiny_colours: Mapping[str, tuple[int, int, int]], tiny_features: Features
+) -> None:
+    table = Bundle.open(tiny_bundle).embeddings()
+    for name, colour in tiny_colours.items():
+        window = np.broadcast_to(np.array(colour, dtype=np.uint8), (1, 28, 28, 3))
+        scores = table.embeddings @ tiny_features(window)[0, :, 0, 0]
+        assert table.names[int(np.argmax(scores))] == name
+        assert np.sort(scores)[-1] > 0.9999
+        assert np.sort(scores)[-2] < 0.99
+
+
+def test_a_manifest_is_the_same_after_being_written_and_read(tiny_bundle: Path) -> None:
+    manifest = Bundle.open(tiny_bundle).manifest
+    assert Manifest.from_json(manifest.to_json(), "here") == manifest
+
+
+def test_every_file_but_the_manifest_is_named_with_its_size_and_hash(tiny_bundle: Path) -> None:
+    found = {path.name for path in tiny_bundle.iterdir()} - {MANIFEST}
+    files = Bundle.open(tiny_bundle).manifest.files
+    assert set(files) == found
+    for name, entry in files.items():
+        assert entry.bytes == (tiny_bundle / name).stat().st_size
+        assert entry.sha256 == sha256_of(tiny_bundle / name)
+
+
+def test_what_is_no_folder_or_has_no_manifest_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, found in (
+        ("nothing", "found nothing"),
+        ("file", "found a file"),
+        (".", "has no manifest.json"),
+    ):
+        with pytest.raises(BundleError, match=found):
+            Bundle.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", [IMAGE_GRAPH, VOCABULARY, GOLDEN])
+def test_a_file_that_changed_shrank_or_vanished_is_named(copied: Path, name: str) -> None:
+    contents = (copied / name).read_bytes()
+    (copied / name).write_bytes(contents[:-1] + bytes([contents[-1] ^ 1]))
+    with pytest.raises(BundleError, match=f"{name} has changed"):
+        Bundle.open(copied)
+    (copied / name).write_bytes(contents[:-1])
+    with pytest.raises(BundleError, match=f"{name} has {len(contents) - 1} bytes"):
+        Bundle.open(copied)
+    (copied / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        Bundle.open(copied)
+
+
+def test_a_link_out_of_the_bundle_is_refused_though_its_contents_are_right(
+    copied: Path, tmp_path: Path
+) -> None:
+    (copied / GOLDEN).rename(tmp_path / "elsewhere")
+    (copied / GOLDEN).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="outside the bundle"):
+        Bundle.open(copied)
+
+
+def change(bundle: Path, **changes: object) -> None:
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps(manifest | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"schema": 2}, "schema 2.*reads up to 1"),
+        ({"schema": "1"}, "no schema version"),
+        ({"schema": None}, "no schema version"),
+        ({"window_px": 0}, "window_px is 0"),
+        ({"stride_px": "224"}, "stride_px is '224'"),
+        ({"score_scale": None}, "score_scale is not a number"),
+        ({"grid_hw": [4]}, "no complete manifest"),
+        ({"backbone": {}}, "no complete manifest"),
+        ({"files": {}}, "ships no image.onnx"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(
+    copied: Path, changes: dict[str, object], reason: str
+) -> None:
+    change(copied, **changes)
+    with pytest.raises(BundleError, match=reason):
+        Bundle.open(copied)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "\x00", "{}"])
+def test_a_manifest_that_is_no_object_of_json_is_refused(copied: Path, text: str) -> None:
+    (copied / MANIFEST).write_text(text)
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        Bundle.open(copied)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), value=JSON)
+def test_a_manifest_with_any_value_changed_opens_or_is_refused_in_one_line(
+    copied: Path, data: st.DataObject, value: Any
+) -> None:
+    original = (copied / MANIFEST).read_text()
+    manifest = json.loads(original)
+    inner = data.draw(
+        st.sampled_from([manifest, manifest["files"], manifest["files"][GOLDEN], manifest["backbone"]])
+    )
+    inner[data.draw(st.sampled_from(sorted(inner)) | st.text(max_size=5))] = value
+    (copied / MANIFEST).write_text(json.dumps(manifest))
+    refusal = None
+    try:
+        Bundle.open(copied)
+    except BundleError as error:
+        refusal = str(error)
+    finally:
+        (copied / MANIFEST).write_text(original)
+    assert refusal is None or refusal.count("\n") == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "a\0b", "a" * 5000, "\ud800", "none.bin"])
+def test_a_manifest_that_names_what_cannot_be_a_file_of_the_bundle_is_refused(
+    copied: Path, name: str
+) -> None:
+    files = json.loads((copied / MANIFEST).read_text())["files"]
+    change(copied, files=files | {name: {"sha256": "0" * 64, "bytes": 1}})
+    with pytest.raises(BundleError):
+        Bundle.open(copied)
+
+
+def test_a_manifest_nested_beyond_reason_is_refused(copied: Path) -> None:
+    (copied / MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="not JSON"):
+        Bundle.open(copied)
+
+
+def test_a_bundle_that_fails_to_be_written_leaves_the_earlier_one(copied: Path) -> None:
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    manifest = Bundle.open(copied).manifest
+
+    def fail(staged: Path) -> None:
+        (staged / IMAGE_GRAPH).write_bytes(b"half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), new_bundle(copied, manifest) as staged:
+        fail(staged)
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+    assert [path.name for path in copied.parent.iterdir()] == [copied.name]
+
+
+def test_a_new_bundle_replaces_an_earlier_one_whole(copied: Path) -> None:
+    manifest = Bundle.open(copied).manifest
+    (copied / "left over").write_text("of the earlier one")
+    graph, table = (copied / IMAGE_GRAPH).read_bytes(), (copied / VOCABULARY).read_bytes()
+    with new_bundle(copied, manifest) as staged:
+        (staged / IMAGE_GRAPH).write_bytes(graph)
+        (staged / VOCABULARY).write_bytes(table)
+    assert sorted(path.name for path in copied.iterdir()) == sorted([IMAGE_GRAPH, MANIFEST, VOCABULARY])
+    assert Bundle.open(copied).embeddings().names
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("three years")
+    manifest = Bundle.open(tiny_bundle).manifest
+    with pytest.raises(OutputError, match="no bundle"), new_bundle(tmp_path, manifest):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "three years"
+
+
+def test_an_embedding_table_is_the_same_after_being_written_and_read(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(3, 5))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    sets = {
+        "a": EmbeddingSet(names=("car", "wall-brick"), embeddings=vectors[:2]),
+        "b": EmbeddingSet(names=("car",), embeddings=vectors[2:]),
+    }
+    table = EmbeddingTable.from_sets(sets, trained=["car"])
+    table.save(tmp_path / "table.npz")
+    read = EmbeddingTable.load(tmp_path / "table.npz")
+    assert read.names == ("car", "wall-brick")
+    mean = vectors[0] + vectors[2]
+    np.testing.assert_allclose(read.embeddings[0], mean / np.linalg.norm(mean), atol=1e-6)
+    np.testing.assert_array_equal(read.trained, [True, False])
+    for key, item in sets.items():
+        assert read.sets[key].names == item.names
+        np.testing.assert_array_equal(read.sets[key].embeddings, item.embeddings)
+
+
+@pytest.mark.parametrize("contents", [b"", b"PK\x03\x04 broken", b"text"])
+def test_a_broken_embedding_table_is_refused(tmp_path: Path, contents: bytes) -> None:
+    (tmp_path / "table.npz").write_bytes(contents)
+    with pytest.raises(BundleError, match="no embedding table"):
+        EmbeddingTable.load(tmp_path / "table.npz")
+
+
+def test_an_embedding_table_never_unpickles(tmp_path: Path) -> None:
+    with (tmp_path / "table.npz").open("wb") as file:
+        np.savez(file, names=np.array([{"any": "object"}], dtype=object))
+    with pytest.raises(BundleError, match="no embedding table"):
+        EmbeddingTable.load(tmp_path / "table.npz")
+
+
+@pytest.mark.parametrize("fill", [0.0, 2.0, np.nan])
+def test_embeddings_that_are_not_of_unit_norm_are_refused(tmp_path: Path, fill: float) -> None:
+    with (tmp_path / "table.npz").open("wb") as file:
+        np.savez(
+            file,
+            names=np.array(["car"]),
+            embeddings=np.full((1, 4), fill, dtype=np.float32),
+            trained=np.array([True]),
+        )
+    with pytest.raises(BundleError, match="unit norm"):
+        EmbeddingTable.load(tmp_path / "table.npz")
