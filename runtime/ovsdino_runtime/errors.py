@@ -3,6 +3,7 @@
     OvsDinoError
     ├── BundleError           a bundle is missing, changed, unsafe, newer, or not a bundle
     ├── BackendUnavailable    a device, runtime or extra that was asked for is not there
+    ├── InferenceError        a graph was loaded, but failed on an image
     ├── VocabularyError       a class, class list or background policy makes no sense
     ├── ImageError            a picture cannot be read
     ├── OutputError           a result cannot be written
@@ -28,6 +29,10 @@ class BundleError(OvsDinoError):
 
 class BackendUnavailable(OvsDinoError):  # noqa: N818 - a state of the machine, not a mistake
     """A device, a runtime or an optional dependency that was asked for is not there."""
+
+
+class InferenceError(OvsDinoError):
+    """A graph was loaded, but failed on an image: out of memory, for instance."""
 
 
 class VocabularyError(OvsDinoError):

@@ -16,7 +16,7 @@ from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import DeviceChoice, open_backend
 from ovsdino_runtime.background import BACKGROUND, Background, background_query, parse_background
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import VocabularyError
+from ovsdino_runtime.errors import BundleError, VocabularyError
 from ovsdino_runtime.labels import argmax_labels
 from ovsdino_runtime.preprocess import as_rgb, load_image, resize, resized_hw
 from ovsdino_runtime.text import TextEmbeddings
@@ -172,6 +172,8 @@ class Segmenter:
 
         Raises:
             ImageError: the picture cannot be read.
+            InferenceError: the backend fails.
+            BundleError: the graph's features are not of the shape that the manifest says.
         """
         timings: dict[str, float] = {}
         manifest = self.bundle.manifest
@@ -192,6 +194,12 @@ class Segmenter:
             windows = grid.cut(resized)
         with _timed(timings, "backbone"):
             features = self.backend.features(windows)
+        expected = (grid.count, manifest.embedding_dim, *manifest.grid_hw)
+        if features.shape != expected:
+            raise BundleError(
+                f"the manifest of {self.bundle.path} promises features of {expected}, "
+                f"{self.backend.name} gave {features.shape}; export the bundle again"
+            )
         return EncodedImage(features=features, grid=grid, timings_ms=timings)
 
     def segment(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from ovsdino_runtime.backends import ort
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import IMAGE_GRAPH, Bundle
-from ovsdino_runtime.errors import BackendUnavailable, BundleError
+from ovsdino_runtime.errors import BackendUnavailable, BundleError, InferenceError
+from ovsdino_runtime.segmenter import Segmenter
 
 FORBIDDEN = ("torch", "torchvision", "onnx", "timm", "open_clip", "transformers", "safetensors")
 
@@ -82,6 +84,20 @@ def test_a_file_that_is_no_graph_is_a_bundle_error(tmp_path: Path) -> None:
     broken.write_bytes(b"not an onnx file")
     with pytest.raises(BundleError, match="cannot load"):
         ort.open_ort(broken, "cpu")
+
+
+def test_windows_that_the_graph_cannot_take_are_one_error_not_a_traceback(tiny_bundle: Path) -> None:
+    backend = open_backend(Bundle.open(tiny_bundle), "cpu")
+    with pytest.raises(InferenceError, match="onnxruntime-cpu failed on 2 windows") as caught:
+        backend.features(np.zeros((2, 30, 28, 3), dtype=np.uint8))
+    assert "\n" not in str(caught.value)
+
+
+def test_features_of_another_shape_than_the_manifest_says_are_refused(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    wrong = Bundle(bundle.path, replace(bundle.manifest, grid_hw=(2, 2)))
+    with pytest.raises(BundleError, match=r"promises features of \(1, 4, 2, 2\)"):
+        Segmenter(wrong, open_backend(bundle, "cpu")).encode(np.zeros((28, 28, 3), np.uint8))
 
 
 def test_all_of_the_runtime_imports_where_torch_and_onnx_cannot_be() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovsdino_runtime.backends import Backend
-from ovsdino_runtime.errors import BackendUnavailable, BundleError
+from ovsdino_runtime.errors import BackendUnavailable, BundleError, InferenceError
 
 Device = Literal["cpu", "cuda"]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -32,8 +32,18 @@ class OrtBackend:
         self._output = session.get_outputs()[0].name
 
     def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return L2-normalised features, float32 [B, D, h, w], for uint8 windows [B, S, S, 3]."""
-        (features,) = self._session.run([self._output], {self._input: windows})
+        """Return L2-normalised features, float32 [B, D, h, w], for uint8 windows [B, S, S, 3].
+
+        Raises:
+            InferenceError: ONNX Runtime fails.
+        """
+        try:
+            (features,) = self._session.run([self._output], {self._input: windows})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            raise InferenceError(
+                f"{self.name} failed on {len(windows)} windows: {_first_line(error)}; free memory, use a smaller "
+                "picture, or another --device"
+            ) from error
         return np.asarray(features, dtype=np.float32)
 
 
@@ -67,7 +77,7 @@ def open_session(path: Path, device: Device) -> Any:
         with _quiet(ort):
             session = ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-        first = (str(error) or type(error).__name__).splitlines()[0]
+        first = _first_line(error)
         if device == "cuda":
             raise BackendUnavailable(_no_cuda(first)) from error
         raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {first}") from error
@@ -90,6 +100,10 @@ def import_onnxruntime() -> Any:
             "or 'ovsdino[gpu]' for an NVIDIA GPU"
         ) from error
     return onnxruntime
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _no_cuda(reason: str) -> str:
