@@ -52,9 +52,9 @@ def read_embedding_sets(embeddings: Path, names: Path) -> dict[str, EmbeddingSet
 
 def _read_arrays(path: Path) -> dict[str, Vectors]:
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return {key: np.asarray(data[key], dtype=np.float32) for key in data.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"cannot read the text embeddings {path} ({error}); give an .npz of arrays"
         ) from error

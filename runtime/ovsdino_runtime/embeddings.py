@@ -117,7 +117,15 @@ class EmbeddingTable:
                         for key in keys
                     },
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+        ) as error:
             raise BundleError(f"{path} is no embedding table ({error}); export the bundle again") from error
         vectors = table.embeddings
         shapes_fit = vectors.ndim == 2 and len(table.names) == len(vectors) == len(table.trained)

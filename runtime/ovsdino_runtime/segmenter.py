@@ -130,7 +130,7 @@ class Segmenter:
         Raises:
             VocabularyError: a name is unknown, twice there or missing, or the policy makes no sense.
         """
-        whole = isinstance(classes, Vocabulary)
+        whole = isinstance(classes, Vocabulary) and not classes.has_background
         requests: Sequence[str | ClassQuery] = classes.queries if isinstance(classes, Vocabulary) else classes
         policy = parse_background(background) if isinstance(background, str) else background
         resolution = resolve(requests, self.text.known, open_vocabulary=self.text.open_vocabulary)

@@ -48,9 +48,10 @@ class TextCache:
         if self._folder is None:
             return None
         try:
-            with np.load(self._path(name), allow_pickle=False) as data:  # a zip: checksums its members
+            # An .npz is a zip, which checksums its members.
+            with self._path(name).open("rb") as file, np.load(file, allow_pickle=False) as data:
                 kept, vector = str(data["name"]), data["embedding"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
             return None
         whole = kept == name and vector.dtype == np.float32 and vector.ndim == 1
         if not whole or not abs(float(np.linalg.norm(vector)) - 1) < _UNIT_NORM_TOLERANCE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +189,16 @@ def test_batches_are_one_call_an_image(segmenter: Segmenter, monkeypatch: pytest
     monkeypatch.setattr(segmenter.backend, "features", counted)
     segmenter.segment(np.zeros((28, 100, 3), np.uint8), ["car"])
     assert calls == [7]
+
+
+def test_a_benchmark_with_a_background_class_gets_one_and_another_gets_none(
+    tmp_path: Path, write_tiny_bundle: Callable[[Path, Colours], Path]
+) -> None:
+    for name, wanted in (("voc21", True), ("voc20", False), ("cityscapes", False)):
+        asked = vocabulary(name)
+        prompts = sorted({prompt for query in asked.queries for prompt in query.prompts} | {"sky", "grass"})
+        colours = {prompt: (index * 3 % 256, index * 7 % 256, index) for index, prompt in enumerate(prompts)}
+        segmenter = Segmenter.open(write_tiny_bundle(tmp_path / name, colours), "cpu")
+        question = segmenter.ask(asked)
+        assert len(question.names) == len(asked.queries) + wanted
+        assert (question.background_index is not None) == wanted

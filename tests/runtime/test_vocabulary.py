@@ -236,13 +236,31 @@ def test_a_name_written_otherwise_is_understood_and_that_is_said(written: str, u
 @pytest.mark.parametrize(
     ("plural", "singular"),
     [
-        ("benches", "bench"), ("shelves", "shelf"), ("knives", "knife"), ("leaves", "leaf"), ("mice", "mouse"),
-        ("sheep", "sheep"), ("glasses", "glass"), ("stoves", "stove"), ("cities", "city"), ("ties", "tie"),
-        ("women", "woman"), ("boxes", "box"), ("houses", "house"), ("vases", "vase"), ("buses", "bus"),
-        ("potatoes", "potato"), ("shoes", "shoe"), ("canvases", "canvas"), ("chests of drawers", "chest of drawers"),
-        ("teeth", "tooth"), ("TVs", "tv"), ("churches", "church"), ("taxis", "taxi"),
+        ("benches", "bench"),
+        ("shelves", "shelf"),
+        ("knives", "knife"),
+        ("leaves", "leaf"),
+        ("stoves", "stove"),
+        ("mice", "mouse"),
+        ("teeth", "tooth"),
+        ("women", "woman"),
+        ("sheep", "sheep"),
+        ("glasses", "glass"),
+        ("boxes", "box"),
+        ("churches", "church"),
+        ("buses", "bus"),
+        ("canvases", "canvas"),
+        ("houses", "house"),
+        ("vases", "vase"),
+        ("cities", "city"),
+        ("ties", "tie"),
+        ("potatoes", "potato"),
+        ("shoes", "shoe"),
+        ("taxis", "taxi"),
+        ("TVs", "tv"),
+        ("chests of drawers", "chest of drawers"),
     ],
-)  # fmt: skip
+)
 def test_regular_and_irregular_plurals_name_the_singular(plural: str, singular: str) -> None:
     assert prompts(plural, known=(singular, "car")) == [(singular,)]
 
@@ -276,8 +294,16 @@ def test_a_benchmarks_label_is_understood() -> None:
 
 
 _IRREGULAR = {"person": "people", "mouse": "mice", "knife": "knives", "shelf": "shelves", "sheep": "sheep"}
-_NO_PLURAL = frozenset(
-    "skis scissors stairs clothes clouds leaves shelves waterdrops bedclothes grass glass bus".split()
+_NO_PLURAL = (
+    "skis",
+    "scissors",
+    "stairs",
+    "clothes",
+    "clouds",
+    "leaves",
+    "shelves",
+    "waterdrops",
+    "bedclothes",
 )
 
 
@@ -380,7 +406,7 @@ def test_an_unknown_class_is_refused_with_the_nearest_known_names() -> None:
     [("car", "car"), ("car", "cars"), ("car", "automobile"), ("x=car|bus", "y=bus|car"), ("x=car", "X=bus")],
 )
 def test_classes_that_are_the_same_are_refused(requests: tuple[str, ...]) -> None:
-    with pytest.raises(VocabularyError, match="same class.*name it once"):
+    with pytest.raises(VocabularyError, match=r"same class.*name it once"):
         closed(*requests)
 
 
@@ -399,7 +425,7 @@ def test_no_classes_and_more_than_a_label_map_can_hold_are_refused() -> None:
     with pytest.raises(VocabularyError, match="empty"):
         closed()
     many = [f"thing {number}" for number in range(CLASS_LIMIT + 1)]
-    with pytest.raises(VocabularyError, match="65,536 classes.*65,535"):
+    with pytest.raises(VocabularyError, match=r"65,536 classes.*65,535"):
         resolve(many, (), open_vocabulary=True)
 
 

@@ -41,8 +41,8 @@ class OrtBackend:
             (features,) = self._session.run([self._output], {self._input: windows})
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             raise InferenceError(
-                f"{self.name} failed on {len(windows)} windows: {_first_line(error)}; free memory, use a smaller "
-                "picture, or another --device"
+                f"{self.name} failed on {len(windows)} windows: {_first_line(error)}; free memory "
+                "or use another --device"
             ) from error
         return np.asarray(features, dtype=np.float32)
 
