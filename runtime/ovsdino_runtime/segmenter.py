@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import DeviceChoice, open_backend
-from ovsdino_runtime.background import BACKGROUND, Background, background_query, parse_background
+from ovsdino_runtime.background import BACKGROUND, STUFF, Background, background_query, parse_background
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import BundleError, VocabularyError
 from ovsdino_runtime.labels import argmax_labels
@@ -130,9 +130,11 @@ class Segmenter:
         Raises:
             VocabularyError: a name is unknown, twice there or missing, or the policy makes no sense.
         """
-        whole = isinstance(classes, Vocabulary) and not classes.has_background
+        whole = isinstance(classes, Vocabulary)
         requests: Sequence[str | ClassQuery] = classes.queries if isinstance(classes, Vocabulary) else classes
         policy = parse_background(background) if isinstance(background, str) else background
+        if policy.kind == "auto" and isinstance(classes, Vocabulary) and classes.has_background:
+            policy = Background(kind="names", names=STUFF)
         resolution = resolve(requests, self.text.known, open_vocabulary=self.text.open_vocabulary)
         queries = list(resolution.queries)
         names = [query.label for query in queries]
