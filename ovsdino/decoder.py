@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovsdino.config import STRUCTURE_CHANNELS
+from ovsdino.depthwise import DepthwiseConv2d
 
 
 class PreservationGate(nn.Module):
@@ -47,7 +48,7 @@ class StructureModulatedDecoder(nn.Module):
         super().__init__()
         wide = STRUCTURE_CHANNELS
         self.modulation = nn.Sequential(
-            nn.Conv2d(wide, wide, 3, stride=stride, padding=1, groups=wide),
+            DepthwiseConv2d(wide, stride=stride),
             nn.Conv2d(wide, channels, 1),
             nn.GroupNorm(groups, channels),
             nn.GELU(),

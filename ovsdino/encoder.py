@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovsdino.config import STRUCTURE_CHANNELS, STRUCTURE_GRID
+from ovsdino.depthwise import DepthwiseConv2d
 
 
 class GatedFusion(nn.Module):
@@ -40,7 +41,7 @@ class DilatedLayer(nn.Sequential):
 
     def __init__(self, channels: int, dilation: int, groups: int) -> None:
         super().__init__(
-            nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels),
+            DepthwiseConv2d(channels, dilation=dilation),
             nn.GroupNorm(groups, channels),
             nn.GELU(),
         )

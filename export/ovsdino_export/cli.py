@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_STEPS = 7  # more or fewer only move the bar
+_STEPS = 6  # more or fewer only move the bar
 _BUNDLE, _BAKED = "Bundle", "Baked graph"
 
 
@@ -169,7 +169,8 @@ def _bundle(
     license: str,
     as_json: bool,
 ) -> None:
-    from ovsdino_export.pipeline import export_onnx
+    with _extras():
+        from ovsdino_export.pipeline import export_onnx
 
     with _progress() as progress:
         bundle = export_onnx(
@@ -206,7 +207,8 @@ def _baked(
     license: str,
     as_json: bool,
 ) -> None:
-    from ovsdino_export.pipeline import export_baked
+    with _extras():
+        from ovsdino_export.baking import export_baked
     from ovsdino_runtime.background import parse_background
     from ovsdino_runtime.vocabulary import parse_classes
 
@@ -255,6 +257,7 @@ def _progress() -> Iterator[Progress]:
 
 @contextmanager
 def _extras() -> Iterator[None]:
+    """Turn the lack of a package into one line on what to install."""
     try:
         yield
     except ModuleNotFoundError as error:

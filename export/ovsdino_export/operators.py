@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ovsdino_export.restrictions import RESTRICTIONS, Node, attributes_of
 from ovsdino_runtime.errors import ExportError
 
-OPSET = 20  # the newest that TensorRT 10.0 parses
-IR_VERSION = 10  # the newest that ONNX Runtime 1.23 loads
+OPSET = 20  # the newest that every TensorRT from 10.0 on parses; Gelu and LayerNormalization are native
+IR_VERSION = 10  # the newest that ONNX Runtime 1.23 loads (Python 3.10, JetPack 6)
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _CASTS = frozenset({"Cast", "CastLike"})
 _SHOWN = 5

@@ -1,9 +1,8 @@
-"""THE STORY of an export: checkpoint -> graph -> proof that it computes the same -> bundle or file."""
+"""THE STORY of an export: checkpoint -> graph -> proof that it computes the same -> bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,29 @@ import torch
 
 from ovsdino.checkpoint import CheckpointInfo, load_checkpoint
 from ovsdino.model import OVSDINO
-from ovsdino_export.baked import BakedGraph, InputKind, OutputKind, baked_input, baked_metadata, example_input
-from ovsdino_export.class_vectors import TextSource, baked_classes, embedding_table
+from ovsdino_export.baked import INPUT_NAME, example_input
+from ovsdino_export.class_vectors import TextSource, embedding_table
 from ovsdino_export.graph import ImageGraph
 from ovsdino_export.operators import check_file
-from ovsdino_export.reference import reference_features, reference_labels, reference_scores
-from ovsdino_export.trace import EXTERNAL_DATA_BYTES, save, trace, weight_bytes
-from ovsdino_export.verify import golden_windows, save_golden, verify_features, verify_labels, verify_scores
+from ovsdino_export.reference import reference_features
+from ovsdino_export.trace import EXTERNAL_DATA_BYTES, save, trace
+from ovsdino_export.verify import golden_windows, save_golden, verify_features
 from ovsdino_runtime import __version__
 from ovsdino_runtime.backends.ort import import_onnxruntime
-from ovsdino_runtime.background import Background
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, VOCABULARY, Bundle, new_bundle
 from ovsdino_runtime.errors import ExportError
-from ovsdino_runtime.files import atomic_file, atomic_folder
 from ovsdino_runtime.manifest import BackboneInfo, Manifest, TensorSpec
 from ovsdino_runtime.vocabulary import IMAGENET_TEMPLATES
 
-BAKED_GRAPH = "model.onnx"  # as Triton calls it
 NO_LICENSE = "not stated"
 _WINDOWS_PER_STRIDE = 2  # sec. 5.1: 448 px windows at stride 224
 _LONG_PER_SHORT = 2048 / 448  # PROTOCOL step 1
-_INPUT, _OUTPUT = "image", "features"
+_OUTPUT = "features"
 
 Progress = Callable[[str], object]
 
 
-def _silent(step: str) -> None:
+def silent(step: str) -> None:
     """Report nothing."""
 
 
@@ -52,7 +48,7 @@ def export_onnx(
     name: str | None = None,
     license: str = NO_LICENSE,
     external_data_bytes: int = EXTERNAL_DATA_BYTES,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Bundle:
     """Write a bundle and return it, opened.
 
@@ -76,7 +72,7 @@ def export_onnx(
     """
     source = text or TextSource()
     progress("loading the checkpoint")
-    model, info = _load(checkpoint, backbone_weights)
+    model, info = load_trained(checkpoint, backbone_weights)
     text_model = source.check(info)
     progress("text embeddings")
     table = embedding_table(source, info)
@@ -84,19 +80,19 @@ def export_onnx(
     parity: dict[str, dict[str, float]] = {}  # filled in before the manifest is written
     manifest = _manifest(model, info, graph, text_model, parity, name=name, license=license)
     with new_bundle(out, manifest) as staged:
+        progress("features in PyTorch")
+        windows = golden_windows(graph.window_px)
+        reference = reference_features(model, windows)
         progress("tracing the image graph")
         traced = trace(
             graph,
             example_input(graph.window_px, "uint8-nhwc"),
-            input_name=_INPUT,
+            input_name=INPUT_NAME,
             output_name=_OUTPUT,
             metadata={"name": manifest.name, "license": license},
         )
         save(traced, staged / IMAGE_GRAPH, external_data_bytes)
         check_file(staged / IMAGE_GRAPH)
-        progress("features in PyTorch")
-        windows = golden_windows(graph.window_px)
-        reference = reference_features(model, windows)
         progress("features in ONNX Runtime")
         measured = verify_features(staged / IMAGE_GRAPH, windows, reference, table.embeddings)
         parity["fp32"] = measured.as_dict()
@@ -111,97 +107,13 @@ def export_onnx(
     return Bundle.open(out)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Baked:
-    """A baked graph that was written.
-
-    Attributes:
-        path: the .onnx file.
-        class_names: in the order of the output.
-        notes: names that were understood as others.
-        parity: agreement with PyTorch.
-    """
-
-    path: Path
-    class_names: tuple[str, ...]
-    notes: tuple[str, ...]
-    parity: dict[str, float]
-
-
-def export_baked(
-    checkpoint: Path,
-    out: Path,
-    classes: Sequence[str],
-    *,
-    output: OutputKind = "scores",
-    input: InputKind = "uint8-nhwc",
-    background: Background | None = None,
-    backbone_weights: str | None = None,
-    text: TextSource | None = None,
-    license: str = NO_LICENSE,
-    external_data_bytes: int = EXTERNAL_DATA_BYTES,
-    progress: Progress = _silent,
-) -> Baked:
-    """Write a graph that holds its vocabulary.
-
-    Args:
-        checkpoint: a folder that `ovsdino-train fit` wrote.
-        out: a file `NAME.onnx`, or a folder that will hold `model.onnx`.
-        classes: as `ovsdino-run --classes` takes them.
-        output: cosines at the features' grid, or labels at the window's size.
-        input: what the graph takes.
-        background: how to name what is none of the classes; None leaves it out.
-        backbone_weights: see `export_onnx`.
-        text: see `export_onnx`.
-        license: see `export_onnx`.
-        external_data_bytes: weights of more than this go into a file beside the graph, which takes
-            a folder.
-        progress: told what begins.
+def load_trained(checkpoint: Path, backbone_weights: str | None) -> tuple[OVSDINO, CheckpointInfo]:
+    """Return a checkpoint's model, whose parameters ask for no gradients, and what it says.
 
     Raises:
-        CheckpointError, ExportError, ParityError, OutputError, VocabularyError: as `export_onnx`.
+        CheckpointError: see `load_checkpoint`.
+        ExportError: its score scale is not positive.
     """
-    source = text or TextSource()
-    progress("loading the checkpoint")
-    model, info = _load(checkpoint, backbone_weights)
-    source.check(info)
-    progress("text embeddings")
-    baked, notes = baked_classes(classes, background or Background(kind="none"), source, info)
-    progress("tracing the graph")
-    graph = BakedGraph(model, baked, output=output, input=input)
-    metadata = baked_metadata(
-        baked.queries, output=output, input=input, score_scale=float(model.score_scale), license=license
-    )
-    window_px = info.model.window_px
-    traced = trace(
-        graph, example_input(window_px, input), input_name=_INPUT, output_name=output, metadata=metadata
-    )
-    as_file = out.suffix == ".onnx"
-    if as_file and weight_bytes(traced) > external_data_bytes:
-        raise ExportError(
-            f"the graph's weights take {weight_bytes(traced) / 1e9:.1f} GB, too much for one ONNX file; "
-            f"give a folder instead of {out.name}"
-        )
-    with (atomic_file if as_file else atomic_folder)(out) as staged:
-        path = staged if as_file else staged / BAKED_GRAPH
-        save(traced, path, external_data_bytes)
-        check_file(path)
-        progress("PyTorch")
-        windows = golden_windows(window_px)
-        features = reference_features(model, windows)
-        inputs = baked_input(windows, input)
-        progress("ONNX Runtime")
-        if output == "scores":
-            parity = verify_scores(path, inputs, reference_scores(features, baked.embeddings, baked.prompts))
-        else:
-            labels = reference_labels(features, baked.embeddings, baked.prompts, window_px)
-            parity = verify_labels(path, inputs, labels)
-        progress("writing the graph")
-    names = tuple(query.label for query in baked.queries)
-    return Baked(path=out if as_file else out / BAKED_GRAPH, class_names=names, notes=notes, parity=parity)
-
-
-def _load(checkpoint: Path, backbone_weights: str | None) -> tuple[OVSDINO, CheckpointInfo]:
     model, info = load_checkpoint(checkpoint, backbone_weights)
     model.requires_grad_(False)
     scale = float(model.score_scale)
@@ -243,7 +155,7 @@ def _manifest(
         embedding_dim=dim,
         score_scale=float(model.score_scale),
         score_bias=float(model.score_bias),
-        image_input=TensorSpec(name=_INPUT, dtype="uint8", shape=("batch", window, window, 3)),
+        image_input=TensorSpec(name=INPUT_NAME, dtype="uint8", shape=("batch", window, window, 3)),
         image_output=TensorSpec(name=_OUTPUT, dtype="float32", shape=("batch", dim, *graph.grid_hw)),
         text_model=text_model,
         templates=IMAGENET_TEMPLATES,

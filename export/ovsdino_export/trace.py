@@ -13,11 +13,10 @@ import onnxscript
 import torch
 from torch import Tensor, nn
 
+from ovsdino_export.operators import IR_VERSION, OPSET
 from ovsdino_runtime import __version__
 from ovsdino_runtime.errors import ExportError
 
-OPSET = 20  # the newest that every TensorRT from 10.0 on parses; Gelu and LayerNormalization are native
-IR_VERSION = 10  # the newest that ONNX Runtime 1.23 loads (Python 3.10, JetPack 6)
 EXTERNAL_DATA_BYTES = 1_500_000_000  # protobuf ends at 2 GB
 _INLINE_BYTES = 1024  # what stays in the graph even then: shapes and axes, which parsers read as constants
 _BATCH = "batch"
@@ -69,7 +68,7 @@ def trace(
             raise ExportError(f"torch cannot trace the model to ONNX: {first}") from error
     assert program is not None  # dynamo=True always returns one
     model = program.model
-    _clean(model, output_name)
+    _clean(model)
     model.metadata_props.clear()
     model.metadata_props.update(metadata or {})
     return model
@@ -107,12 +106,12 @@ def _resize(
     if align_corners or not output_size or features.shape is None:
         raise ExportError("only bilinear resizing to a given size, without align_corners, exports")
     source = [int(length) for length in features.shape[2:]]
-    scales = [_scale(old, int(new)) for old, new in zip(source, output_size, strict=True)]
+    scales = [resize_scale(old, int(new)) for old, new in zip(source, output_size, strict=True)]
     constant = _op.Constant(value=onnx.numpy_helper.from_array(np.array([1, 1, *scales], np.float32)))
     return _op.Resize(features, None, constant, mode="linear", coordinate_transformation_mode="half_pixel")
 
 
-def _scale(old: int, new: int) -> np.float32:
+def resize_scale(old: int, new: int) -> np.float32:
     """Return the least FP32 factor from new / old on whose product with `old`, rounded down, is `new`."""
     scale = np.float32(new / old)
     while np.floor(np.float32(old) * scale) < new:
@@ -120,7 +119,7 @@ def _scale(old: int, new: int) -> np.float32:
     return scale
 
 
-def _clean(model: ir.Model, output_name: str) -> None:
+def _clean(model: ir.Model) -> None:
     """Take away what only the exporter knows: stack traces with file names, its own metadata."""
     model.ir_version = min(model.ir_version, IR_VERSION)
     model.producer_name, model.producer_version = "ovsdino", __version__

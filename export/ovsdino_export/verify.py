@@ -50,7 +50,7 @@ def load_golden(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         BundleError: the file is none.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return data["windows"].astype(np.uint8), data["features"].astype(np.float32)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path} holds no golden windows ({error}); export the bundle again") from error

@@ -13,6 +13,7 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from ovsdino.backbone import Backbone
+from ovsdino_export.folding import layer_scales, linear_of, qkv_weights, scaled
 from ovsdino_runtime.errors import ExportError
 
 
@@ -117,12 +118,12 @@ class FoldedAttention(nn.Module):
         super().__init__()
         self.heads = int(attention.num_heads)
         self.width = int(attention.head_dim)
-        weight, bias = _qkv(attention)
+        weight, bias = qkv_weights(attention)
         inner = self.heads * self.width
         factor = torch.ones(3 * inner)
         factor[:inner] = attention.scale
-        self.qkv = _linear(weight * factor[:, None], None if bias is None else bias * factor)
-        self.project = _scaled(attention.proj, layer_scale)
+        self.qkv = linear_of(weight * factor[:, None], None if bias is None else bias * factor)
+        self.project = scaled(attention.proj, layer_scale)
         prefix = int(getattr(attention, "num_prefix_tokens", 0))
         self.rotation = None if rope is None else Rotation(rope, prefix)
 
@@ -145,12 +146,12 @@ class FoldedBlock(nn.Module):
 
     def __init__(self, block: Block | EvaBlock, rope: Tensor | None) -> None:
         super().__init__()
-        scales = _layer_scales(block)
+        scales = layer_scales(block)
         self.norm1 = copy.deepcopy(block.norm1)
         self.attention = FoldedAttention(block.attn, scales[0], rope)
         self.norm2 = copy.deepcopy(block.norm2)
         self.mlp = copy.deepcopy(block.mlp)
-        self.mlp.fc2 = _scaled(block.mlp.fc2, scales[1])
+        self.mlp.fc2 = scaled(block.mlp.fc2, scales[1])
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the block's output, [B, T, C]."""
@@ -231,42 +232,3 @@ def foldable(block: nn.Module, rope: Tensor | None) -> bool:
     return (
         plain and halves and attention.gate is None and isinstance(getattr(block.mlp, "fc2", None), nn.Linear)
     )
-
-
-def _layer_scales(block: Block | EvaBlock) -> tuple[Tensor | None, Tensor | None]:
-    if isinstance(block, EvaBlock):
-        return block.gamma_1, block.gamma_2
-    return getattr(block.ls1, "gamma", None), getattr(block.ls2, "gamma", None)
-
-
-def _qkv(attention: Attention | EvaAttention) -> tuple[Tensor, Tensor | None]:
-    if attention.qkv is None:
-        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        weight = torch.cat([part.weight.detach() for part in parts])
-        if all(part.bias is None for part in parts):
-            return weight, None
-        biases = [
-            part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in parts
-        ]
-        return weight, torch.cat(biases).detach()
-    weight, bias = attention.qkv.weight.detach(), attention.qkv.bias
-    if getattr(attention, "q_bias", None) is not None:
-        bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
-    return weight, None if bias is None else bias.detach()
-
-
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    with torch.device("meta"):
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-    return linear
-
-
-def _scaled(linear: nn.Linear, factor: Tensor | None) -> nn.Linear:
-    """Return a layer that gives `factor` times what `linear` gives."""
-    if factor is None:
-        return _linear(linear.weight, linear.bias)
-    scaled = factor.detach()
-    return _linear(linear.weight * scaled[:, None], None if linear.bias is None else linear.bias * scaled)
