@@ -150,6 +150,9 @@ def fit(
     device: Annotated[Device, _panel("Where to compute.", _PLACE)] = Device.auto,
     precision: Annotated[Precision, _panel("bf16: autocast, on GPU and CPU.", _PLACE)] = Precision.fp32,
     workers: Annotated[int, _panel("Processes that read images.", _PLACE)] = 0,
+    self_contained: Annotated[
+        bool, _panel("Store the frozen backbone in the checkpoints too.", _PLACE, "--self-contained")
+    ] = False,
     save_every: Annotated[int, _panel("Steps between saved states; 0: each epoch.", _PLACE)] = 0,
     resume: Annotated[bool, _panel("Go on with the training in OUT.", _PLACE, "--resume")] = False,
 ) -> None:
@@ -203,13 +206,20 @@ def fit(
             seed=seed,
             device=device.value,
             workers=workers,
+            self_contained=self_contained,
             save_every=save_every,
             resume=resume,
             command=shlex.join(["ovsdino-train", *sys.argv[1:]]),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    result = run(settings, say=lambda sentence: typer.echo(sentence, err=True))
+    try:
+        result = run(settings, say=lambda sentence: typer.echo(sentence, err=True))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command with --resume goes on", err=True)
+        raise typer.Exit(130) from None
+    if not result.main:
+        return
     reached = "" if result.best_miou is None else f" (validation mIoU {100 * result.best_miou:.1f})"
     typer.echo(f"best checkpoint: {result.best}{reached}")
     typer.echo(f"last checkpoint: {result.last}")
@@ -223,9 +233,6 @@ def main() -> None:
     except OvsDinoError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted; pass --resume to go on", err=True)
-        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

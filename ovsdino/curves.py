@@ -34,7 +34,7 @@ def plot_curves(lines: Sequence[dict[str, Any]], target: Path) -> None:
         losses, rates, scalars, accuracy = figure.subplots(2, 2).flat
         for name in _LOSSES:
             if steps and name in steps[0]:
-                losses.plot(at, [line[name] for line in steps], label=name)
+                losses.plot(at, [_number(line[name]) for line in steps], label=name)
         losses.set(title="losses", xlabel="step")
         losses.legend(ncols=2)
         for group in steps[0]["lr"] if steps else ():
@@ -54,3 +54,8 @@ def plot_curves(lines: Sequence[dict[str, Any]], target: Path) -> None:
                 axes.legend(ncols=2)
         with atomic_file(target) as staged:
             figure.savefig(staged, dpi=110)
+
+
+def _number(value: float | None) -> float:
+    """Return NaN, which leaves a gap, for what was not finite."""
+    return float("nan") if value is None else value

@@ -1,4 +1,4 @@
-"""Which parameters learn at which rate, and how the rates change (sec. 5.1)."""
+"""Which parameters learn at which rate, how the rates change, and the step itself (sec. 5.1)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from torch import nn
 
 from ovsdino.model import OVSDINO
 from ovsdino.settings import TrainConfig
+from ovsdino_runtime.errors import TrainingError
+
+_MOST_LEFT_OUT = 10  # steps in a row without a finite gradient
 
 
 def scalar_parameters(model: OVSDINO) -> dict[str, nn.Parameter]:
@@ -60,3 +63,45 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's rate to its own base times a factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+class Stepper:
+    """Takes an optimizer's steps, and leaves out those whose gradient is not finite.
+
+    Ours: such a gradient would destroy the weights. Its norm is the same in every process, and so is
+    the decision.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, clip: float) -> None:
+        """Watch an optimizer.
+
+        Args:
+            optimizer: whose steps to take.
+            clip: the largest norm of a gradient; 0 for no limit.
+        """
+        self.optimizer = optimizer
+        self.clip = clip
+        self.left_out = 0  # in a row
+
+    def step(self) -> float:
+        """Take a step and return the gradient's norm before clipping; NaN if the step was left out.
+
+        Raises:
+            TrainingError: it has been left out too often in a row.
+        """
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = [parameter for parameter in parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        if not torch.isfinite(norm):
+            self.left_out += 1
+            if self.left_out >= _MOST_LEFT_OUT:
+                raise TrainingError(
+                    f"the gradient was not finite in {self.left_out} steps in a row; train with a "
+                    "lower --lr, with --grad-clip 1 or --precision fp32"
+                )
+            return float("nan")
+        self.left_out = 0
+        if self.clip:
+            nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
+        self.optimizer.step()
+        return float(norm)

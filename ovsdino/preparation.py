@@ -21,7 +21,8 @@ from ovsdino.model import OVSDINO
 from ovsdino.objective import Objective
 from ovsdino.settings import TrainConfig
 from ovsdino.teacher import SamTeacher, load_teacher
-from ovsdino.views import CachedViews, cached_views
+from ovsdino.view_store import CachedViews
+from ovsdino.views import cached_views
 from ovsdino_runtime.embeddings import EmbeddingTable
 from ovsdino_runtime.vocabulary import vocabularies
 
@@ -67,8 +68,8 @@ def prepare(config: TrainConfig, ranks: Ranks, say: Callable[[str], None]) -> Pr
     sources = [read_source(spec) for spec in config.data]
     extra = [read_source(spec) for spec in config.val]
     table, trained_names, text_model = _classes(config, sources, extra)
-    for note in table.notes:
-        say(f"class {note}")
+    for note in (*(note for source in (*sources, *extra) for note in source.notes), *table.notes):
+        say(f"note: {note}")
     teacher = _teacher(config)
     # Without teacher there is nothing to align with: the row "w/o SA" of table 2.
     aligned = config.model.alignment and teacher is not None

@@ -17,6 +17,7 @@ from ovsdino_runtime.errors import CheckpointError, OutputError
 from ovsdino_runtime.files import atomic_file
 
 STATE = "state.pt"
+_TORN = (EOFError, ValueError, KeyError, IndexError, TypeError)  # what a cut-off file raises where it is cut
 
 
 @dataclass
@@ -101,15 +102,7 @@ def read_progress(config: TrainConfig) -> Progress | None:
             dict(state["tensors"]),
             dict(state["optimizer"]),
         )
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, *_TORN) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is no state of a training ({first}); begin again") from error
     for name in sorted(set(before) | set(now)):

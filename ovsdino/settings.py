@@ -49,6 +49,7 @@ class TrainConfig:
         seed: of weights and views.
         device: "auto", "cpu" or "cuda".
         workers: processes that read images; 0 reads in the training process.
+        self_contained: store the frozen backbone in the checkpoints too. Ours.
         save_every: steps between saved states, beside the end of each epoch; 0 for only that.
         resume: go on with what `out` holds.
         command: how the training was started, for the record.
@@ -86,6 +87,7 @@ class TrainConfig:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = 0
+    self_contained: bool = False
     save_every: int = 0
     resume: bool = False
     command: str = ""
@@ -135,7 +137,17 @@ class TrainConfig:
 
         A training may go on from another place and another device, not with another of these.
         """
-        free = ("out", "cache_folder", "device", "workers", "save_every", "resume", "command", "micro_batch")
+        free = (
+            "out",
+            "cache_folder",
+            "device",
+            "workers",
+            "self_contained",
+            "save_every",
+            "resume",
+            "command",
+            "micro_batch",
+        )
         values = dataclasses.asdict(self)
         values["model"] = self.model.to_dict()
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -9,19 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ovsdino.batches import epoch_order, micro_batches
 from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
 from ovsdino.curves import CURVES, plot_curves
-from ovsdino.data.dataset import ORDER_STREAM, Batch, Collate, Task
+from ovsdino.data.dataset import Batch, Collate
 from ovsdino.distributed import Ranks, joined
 from ovsdino.journal import Journal, read_journal
-from ovsdino.optimizer import create_optimizer, rate_factor, scalar_parameters, set_rates
+from ovsdino.optimizer import Stepper, create_optimizer, rate_factor, scalar_parameters, set_rates
 from ovsdino.preparation import Prepared, prepare
 from ovsdino.progress import Progress, read_progress, write_progress
 from ovsdino.settings import TrainConfig
@@ -41,11 +42,13 @@ class FitResult:
         best: the checkpoint with the highest validation mIoU; without validation the last.
         last: the checkpoint after the last epoch.
         best_miou: its validation mIoU in [0, 1]; None without validation.
+        main: whether this process is the one of several that should say so.
     """
 
     best: Path
     last: Path
     best_miou: float | None
+    main: bool = True
 
 
 def fit(
@@ -77,17 +80,6 @@ def fit(
         return _Training(config, ranks, prepared, progress, on_step).run()
 
 
-def epoch_order(seed: int, epoch: int, samples: int, batch_size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return which samples each step of an epoch sees, int64 [steps, batch_size].
-
-    Ours: the last batch is filled from the start of the same order, so that every batch is full
-    and every sample is seen at least once.
-    """
-    order = np.random.default_rng((ORDER_STREAM, seed, epoch)).permutation(samples)
-    steps = -(-samples // batch_size)
-    return np.resize(order, (steps, batch_size))
-
-
 class _Training:
     """A training under way."""
 
@@ -114,6 +106,7 @@ class _Training:
         self.steps_per_epoch = -(-len(prepared.training) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
+        self.stepper = Stepper(self.optimizer, config.grad_clip)
         self.journal = Journal(config.out, self.progress.step) if ranks.main else None
 
     def run(self) -> FitResult:
@@ -132,7 +125,8 @@ class _Training:
         if self.ranks.main:
             plot_curves(read_journal(self.config.out), self.config.out / CURVES)
         self.ranks.barrier()
-        return FitResult(self.config.out / "best", self.config.out / "last", self.progress.best_miou)
+        best, last = self.config.out / "best", self.config.out / "last"
+        return FitResult(best, last, self.progress.best_miou, self.ranks.main)
 
     def _epoch(self, epoch: int, bar: tqdm[Any]) -> None:
         started = time.perf_counter()
@@ -141,7 +135,8 @@ class _Training:
         for _ in range(first, self.steps_per_epoch):
             line = self._step(epoch, batches)
             bar.update()
-            bar.set_postfix({name: f"{line[name]:.3f}" for name in ("loss", "seg", "align") if name in line})
+            shown = {name: line[name] for name in ("loss", "seg", "align") if line.get(name) is not None}
+            bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
             every = self.config.save_every
             ends = self.progress.step % self.steps_per_epoch == 0
             if every and self.progress.step % every == 0 and not ends and self.ranks.main:
@@ -149,26 +144,16 @@ class _Training:
         self._finish_epoch(epoch, started, bar)
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        """Yield this process's micro-batches of an epoch from a step on."""
-        config, start = self.config, self.ranks.rank * self.share
-        order = epoch_order(config.seed, epoch, len(self.prepared.training), config.batch_size)
-        tasks: list[list[Task]] = [
-            [
-                (epoch, int(index))
-                for index in row[begin : min(begin + config.micro_batch, start + self.share)]
-            ]
-            for row in order[first:]
-            for begin in range(start, start + self.share, config.micro_batch)
-        ]
-        collate = Collate(self.prepared.training.table, config.negatives, config.seed)
-        loader = DataLoader(
+        """Return this process's micro-batches of an epoch from a step on."""
+        config, training = self.config, self.prepared.training
+        return micro_batches(
             self.views,
-            batch_sampler=tasks,
-            collate_fn=collate,
-            num_workers=config.workers,
-            pin_memory=self.ranks.device.type == "cuda",
+            Collate(training.table, config.negatives, config.seed),
+            epoch_order(config.seed, epoch, len(training), config.batch_size)[first:],
+            epoch,
+            config,
+            self.ranks,
         )
-        return iter(loader)
 
     def _step(self, epoch: int, batches: Iterator[Batch]) -> Line:
         """Take one step of the optimizer and return what to write down about it."""
@@ -188,13 +173,15 @@ class _Training:
                 torch.autograd.backward(losses["loss"] * weight)
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() * weight
-        if self.config.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step()
+        norm = self.stepper.step()
         self.progress.step += 1
         values = self.ranks.mean(torch.stack(list(sums.values()))).tolist()
         line: Line = {"kind": "step", "step": self.progress.step, "epoch": epoch}
-        line.update(zip(sums, values, strict=True))
+        # JSON knows no NaN.
+        line |= {
+            name: value if math.isfinite(value) else None
+            for name, value in zip((*sums, "grad_norm"), (*values, norm), strict=True)
+        }
         line["lr"] = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         for name, parameter in scalar_parameters(self.model).items():
             line[name] = parameter.detach().tolist()
@@ -238,7 +225,7 @@ class _Training:
                 self.journal.write(line)
             write_progress(config, self.progress, self.model, self.optimizer)
             if miou is not None:
-                bar.write(f"epoch {epoch + 1}: validation mIoU {100 * miou:.1f}")
+                bar.write(f"epoch {epoch + 1}: validation mIoU {100 * miou:.1f}", file=sys.stderr)
         self.ranks.barrier()
 
     def _info(self, epoch: int, miou: float | None) -> CheckpointInfo:
@@ -249,6 +236,7 @@ class _Training:
         return CheckpointInfo(
             model=self.model.config,
             backbone=backbone,
+            complete=config.self_contained,
             trained_names=self.prepared.trained_names,
             text_model=self.prepared.text_model,
             training={

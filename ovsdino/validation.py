@@ -16,7 +16,7 @@ from ovsdino.data.dataset import Batch, Collate, ViewDataset
 from ovsdino.data.samples import read_sample
 from ovsdino.distributed import Ranks
 from ovsdino.objective import Objective
-from ovsdino.views import CachedViews
+from ovsdino.view_store import CachedViews
 from ovsdino_runtime.metrics import mean_iou
 
 _LARGEST_PX = 512  # side to which larger labels are reduced, so that scores of many classes fit

@@ -1,4 +1,4 @@
-"""Fixed views whose frozen features lie on disk, so that heads train without running the backbone."""
+"""Caching fixed views: the frozen features are computed once, so that heads train without the backbone."""
 
 from __future__ import annotations
 
@@ -8,127 +8,24 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ovsdino.config import STRUCTURE_CHANNELS, STRUCTURE_GRID
-from ovsdino.data.dataset import FrozenView, Task, View, ViewDataset
-from ovsdino.data.labels import ClassShares
+from ovsdino.data.dataset import View, ViewDataset
 from ovsdino.model import OVSDINO
 from ovsdino.teacher import Teacher
-from ovsdino_runtime.errors import CheckpointError, DataError, OutputError
+from ovsdino.view_store import INDEX, CachedViews, Layout, layout_of, read_index
+from ovsdino_runtime.errors import CheckpointError, OutputError
 from ovsdino_runtime.files import atomic_file, ensure_folder
 
 _FORMAT = 1
-_EXPECTED_CLASSES = 8  # a photograph, only to say beforehand how much disk the masks will need
-_INDEX, _KEY, _LOCK = "index.jsonl", "key.json", "lock"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What is stored of a view; each part has a file with one record of fixed size a view.
-
-    Attributes:
-        blocks: shape of the fused frozen blocks, (n, h, w, C).
-        tokens: shape of the last frozen block's output, (T, C).
-        teacher: shape of the teacher's features; (0,) without teacher.
-        mask_px: cells a side of the masks.
-        dtype: of blocks and tokens; the teacher's features are FP16.
-    """
-
-    blocks: tuple[int, ...]
-    tokens: tuple[int, ...]
-    teacher: tuple[int, ...]
-    mask_px: int
-    dtype: str
-
-    @property
-    def parts(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Shape and dtype of each part, by its name."""
-        wide, half = np.dtype(self.dtype), np.dtype(np.float16)
-        return {
-            "blocks": (self.blocks, wide),
-            "tokens": (self.tokens, wide),
-            "teacher": (self.teacher, half),
-        }
-
-    @property
-    def view_bytes(self) -> int:
-        """Bytes a view needs, its masks estimated."""
-        fixed = sum(int(np.prod(shape)) * kind.itemsize for shape, kind in self.parts.values())
-        return fixed + (_EXPECTED_CLASSES + 1) * self.mask_px**2
-
-
-def layout_of(model: OVSDINO, teacher: Teacher | None, mask_px: int, dtype: str) -> Layout:
-    """Return what must be stored of a view for a model and a teacher."""
-    grid = (STRUCTURE_CHANNELS, STRUCTURE_GRID, STRUCTURE_GRID)
-    blocks: tuple[int, ...] = (0,)
-    tokens: tuple[int, ...] = (0,)
-    backbone = model.backbone
-    if backbone is not None:
-        side, channels = backbone.grid, backbone.channels
-        kept = sum(block <= backbone.frozen_depth for block in backbone.fused)
-        blocks = (kept, side, side, channels)
-        tokens = (side * side + int(backbone.vit.num_prefix_tokens), channels)
-    return Layout(blocks, tokens, grid if teacher is not None else (0,), mask_px, dtype)
-
-
-class CachedViews(Dataset[View]):
-    """Views read back from disk; the same tasks as `ViewDataset` has, with the view epoch modulo K."""
-
-    def __init__(self, folder: Path, layout: Layout, sources: list[int], views: int) -> None:
-        """Open a complete cache.
-
-        Args:
-            folder: where it lies.
-            layout: what it holds.
-            sources: the data set of each sample.
-            views: K, views a photograph.
-
-        Raises:
-            DataError: the cache is not complete.
-        """
-        self.folder, self.layout, self.sources, self.views = folder, layout, sources, views
-        self.records = _read_index(folder / _INDEX)
-        if len(self.records) < views * len(sources):
-            raise DataError(
-                f"{folder} holds {len(self.records)} of {views * len(sources)} views; let the caching "
-                "finish, and where several machines train, put --cache-folder on a disk they share"
-            )
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, task: Task) -> View:
-        """Return the cached view of a sample in an epoch."""
-        epoch, index = task
-        slot = (epoch % self.views) * len(self.sources) + index
-        parts = {name: self._record(name, slot) for name in self.layout.parts}
-        teacher = parts["teacher"] if parts["teacher"].size else None
-        frozen = FrozenView(parts["blocks"], parts["tokens"], teacher)
-        return View(self.sources[index], task, self._shares(slot), frozen=frozen)
-
-    def _record(self, name: str, slot: int) -> NDArray[np.floating]:
-        shape, kind = self.layout.parts[name]
-        size = int(np.prod(shape)) * kind.itemsize
-        if size == 0:
-            return np.zeros(shape, kind)
-        return np.memmap(self.folder / name, kind, "r", slot * size, shape)
-
-    def _shares(self, slot: int) -> ClassShares:
-        first, classes = self.records[slot]
-        side = self.layout.mask_px
-        planes = np.memmap(
-            self.folder / "masks", np.uint8, "r", first * side * side, (len(classes) + 1, side, side)
-        )
-        return ClassShares(np.array(classes, dtype=np.int64), planes[:-1], planes[-1])
+_KEY, _LOCK = "key.json", "lock"
 
 
 def cache_key(views: ViewDataset, model: OVSDINO, described: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +101,7 @@ def cached_views(
     layout = layout_of(model, teacher, views.mask_px, dtype)
     if build:
         ensure_folder(folder)
-        with _locked(folder / _LOCK):
+        with _locked(folder / _LOCK, say):
             if not (folder / _KEY).exists():
                 with atomic_file(folder / _KEY) as staged:
                     staged.write_text(text + "\n", encoding="utf-8")
@@ -232,7 +129,7 @@ class _Writer:
     def complete(self, batch: int, workers: int, say: Callable[[str], None]) -> None:
         """Compute what is missing, a batch at a time."""
         samples, numbers = len(self.views), max(1, self.views.views)
-        records = _read_index(self.folder / _INDEX, repair=True)
+        records = read_index(self.folder / INDEX, repair=True)
         tasks = [(number, index) for number in range(numbers) for index in range(samples)][len(records) :]
         if not tasks:
             return
@@ -282,7 +179,7 @@ class _Writer:
                 lines.append(json.dumps([planes, view.shares.classes.tolist()]))
                 planes += len(view.shares.classes) + 1
             _sync(file)
-        with (self.folder / _INDEX).open("a", encoding="ascii") as index:
+        with (self.folder / INDEX).open("a", encoding="ascii") as index:
             index.write("".join(f"{line}\n" for line in lines))
         return planes
 
@@ -311,23 +208,6 @@ class _Writer:
         return stored
 
 
-def _read_index(path: Path, *, repair: bool = False) -> list[tuple[int, list[int]]]:
-    """Return first mask plane and classes of each listed view; a line cut off by an interruption is none.
-
-    Args:
-        path: the index.
-        repair: whether to cut such a line off the file.
-    """
-    if not path.exists():
-        return []
-    whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    if repair and len(kept) < len(whole):
-        with path.open("r+b") as file:
-            file.truncate(len(kept))
-    return [(int(first), list(classes)) for first, classes in map(json.loads, kept.splitlines())]
-
-
 def _opened(path: Path) -> BinaryIO:
     return path.open("r+b" if path.exists() else "w+b")
 
@@ -338,7 +218,7 @@ def _sync(file: BinaryIO) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Let one process at a time write a cache; where the system has no such locks, do without."""
     try:
         import fcntl  # noqa: PLC0415 (not on every system)
@@ -346,5 +226,9 @@ def _locked(path: Path) -> Iterator[None]:
         yield
         return
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process is caching into {path.parent}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,5 +56,8 @@ def rle_mask(rle: Mapping[str, Any], size_hw: tuple[int, int]) -> Mask:
 
 
 def _decode(coded: Any) -> Mask:
-    decoded: Mask = np.asarray(coco_mask.decode(coded)).astype(np.bool_)
+    with warnings.catch_warnings():
+        # pycocotools' array type predates NumPy 2's __array__(copy=…).
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        decoded: Mask = np.asarray(coco_mask.decode(coded)).astype(np.bool_)
     return decoded

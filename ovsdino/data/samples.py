@@ -47,11 +47,13 @@ class Source:
             encoder for something else than the label, `-` makes a class unlabelled, `background`
             is known to be none of the others.
         samples: photographs in a fixed order, in which neighbours may be frames of one video.
+        notes: what the person who trains should know about it.
     """
 
     spec: str
     names: tuple[str, ...]
     samples: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_sample(sample: Sample) -> tuple[NDArray[np.uint8], Labels]:

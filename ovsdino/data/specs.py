@@ -67,7 +67,7 @@ def held_out(samples: int, fraction: float, blocks: int) -> tuple[tuple[int, ...
     out: set[int] = set()
     for block in range(blocks):
         length = wanted // blocks + (block < wanted % blocks)
-        # The middle of the block-th part of the list, so that no run touches another.
+        # The middle of the block-th part of the list, so that the runs lie apart.
         start, stop = (np.array((block, block + 1)) * samples) // blocks
         first = int(start + (stop - start - length) // 2)
         out.update(range(first, first + length))

@@ -63,22 +63,33 @@ class YoloSample:
 def read_yolo(folder: Path, names: tuple[str, ...]) -> Source:
     """Return the data of `folder/images` and `folder/labels`, paired by the stems of their names.
 
+    As is YOLO's habit, an image without a text file shows no object, and a text file without an image
+    is left out; the source's notes name both.
+
     Args:
         folder: holds both folders.
         names: class names, by index.
 
     Raises:
-        DataError: a folder is missing or empty, or a label has no image.
+        DataError: a folder is missing or empty, or no label has an image.
     """
     images = images_in(folder / "images")
     label_folder = folder / "labels"
     if not label_folder.is_dir():
         raise DataError(f"no folder {label_folder}; YOLO's text files belong there, named as their images")
     labels = {path.stem: path for path in sorted(label_folder.glob("*.txt")) if path.stem != "classes"}
-    for stem, path in labels.items():
-        if stem not in images:
-            raise DataError(f"{path} has no image of that name in {folder / 'images'}")
-    if not labels:
-        raise DataError(f"{label_folder} holds no .txt file; YOLO's polygons belong there")
+    if not set(labels) & set(images):
+        raise DataError(f"{label_folder} holds no .txt file named as an image; YOLO's polygons belong there")
     samples = tuple(YoloSample(path, labels.get(stem), len(names)) for stem, path in images.items())
-    return Source(f"yolo:{folder}", names, samples)
+    bare = [path.name for stem, path in images.items() if stem not in labels]
+    lost = [path.name for stem, path in labels.items() if stem not in images]
+    notes = []
+    if bare:
+        notes.append(f"{folder}: {_listed(bare)} without a text file, taken as showing no object")
+    if lost:
+        notes.append(f"{folder}: {_listed(lost)} without an image, left out")
+    return Source(f"yolo:{folder}", names, samples, tuple(notes))
+
+
+def _listed(names: list[str]) -> str:
+    return f"{names[0]} is" if len(names) == 1 else f"{names[0]} and {len(names) - 1} more are"

@@ -9,6 +9,7 @@
     ├── OutputError           a result cannot be written
     ├── DataError             a training or benchmark data set is not as it should be
     ├── CheckpointError       a checkpoint or a weights file does not fit
+    ├── TrainingError         a training cannot go on
     └── ExportError           a model cannot be exported
         └── ParityError       an artifact does not compute what PyTorch computes
 
@@ -53,6 +54,10 @@ class DataError(OvsDinoError):
 
 class CheckpointError(OvsDinoError):
     """A checkpoint or a weights file is missing, broken or does not fit the model."""
+
+
+class TrainingError(OvsDinoError):
+    """A training has come to where it cannot go on."""
 
 
 class ExportError(OvsDinoError):

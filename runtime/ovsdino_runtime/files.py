@@ -81,6 +81,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         yield staged
         staged.chmod(0o777 & ~_umask())
+        for item in staged.rglob("*"):  # some writers keep what they write to themselves
+            item.chmod((0o777 if item.is_dir() else 0o666) & ~_umask())
         _swap(staged, target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -31,7 +31,6 @@ def test_every_crop_lies_inside_the_photograph_at_a_scale_that_was_allowed(
     box, short = framing.box, min(size_hw)
     assert 0 <= box.top <= box.top + box.side <= size_hw[0]
     assert 0 <= box.left <= box.left + box.side <= size_hw[1]
-    assert low * short - 0.5 <= max(box.side, low * short - 0.5)
     assert max(1, low * short - 0.5) <= box.side + 1e-6
     assert box.side <= max(1, high * short + 0.5)
     assert all(0.7 <= factor <= 1.3 for factor in framing.colour)
@@ -46,14 +45,13 @@ def test_the_same_seed_gives_the_same_framing_and_others_differ() -> None:
 
 
 def test_framings_are_spread_over_scale_place_and_flip() -> None:
-    drawn = [
-        random_framing((100, 200), Augmentation(), np.random.default_rng(seed)) for seed in range(400)
-    ]
+    rng = np.random.default_rng(0)
+    drawn = [random_framing((100, 200), Augmentation(), rng) for _ in range(4000)]
     sides = np.array([framing.box.side for framing in drawn])
     assert sides.min() < 55
     assert sides.max() > 95
     # The logarithm of the side is uniform: its median is the geometric mean of the ends.
-    assert np.median(sides) == pytest.approx(100 * np.sqrt(0.5), abs=3)
+    assert np.median(sides) == pytest.approx(100 * np.sqrt(0.5), abs=1.5)
     assert 0.4 < np.mean([framing.flip for framing in drawn]) < 0.6
     assert min(framing.box.left for framing in drawn) < 10
     assert max(framing.box.left + framing.box.side for framing in drawn) > 190
@@ -107,5 +105,5 @@ def test_the_middle_square_is_centred() -> None:
 @pytest.mark.parametrize("settings_", [{"scale": (0.0, 1.0)}, {"scale": (0.8, 0.5)}, {"scale": (0.5, 1.2)},
                                        {"flip": 1.5}, {"colour": 1.0}])  # fmt: skip
 def test_settings_out_of_range_are_refused(settings_: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="scale|flip"):
+    with pytest.raises(ValueError, match=r"scale|flip"):
         Augmentation(**settings_)  # type: ignore[arg-type]

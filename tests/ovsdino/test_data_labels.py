@@ -44,9 +44,7 @@ def test_class_shares_are_the_mean_of_a_map_enlarged_to_a_common_multiple(
     blocks = large.reshape(cells, side, cells, side).transpose(0, 2, 1, 3).reshape(cells, cells, -1)
     known = (blocks < 3).sum(axis=2)
     np.testing.assert_allclose(found.weights / 255, known / side**2, atol=1 / 255)
-    covered = {
-        index: (blocks == index).sum(axis=2) / np.maximum(known, 1) for index in range(3)
-    }
+    covered = {index: (blocks == index).sum(axis=2) / np.maximum(known, 1) for index in range(3)}
     for index, targets in zip(found.classes, found.targets, strict=True):
         np.testing.assert_allclose(targets / 255, covered[int(index)], atol=1 / 255)
     missing = set(covered) - set(found.classes.tolist())
@@ -101,5 +99,5 @@ def test_an_image_without_any_class_has_labels_all_the_same() -> None:
     assert shares.targets.shape == (0, 2, 2)
     assert (shares.weights == 255).all()
     assert isinstance(nothing, Labels)
-    with pytest.raises(ValueError, match="broadcast|shape"):
+    with pytest.raises(ValueError, match=r"broadcast|shape"):
         labels_of_masks([(0, np.zeros((2, 2), dtype=np.bool_))], np.zeros((3, 5), dtype=np.bool_))

@@ -139,7 +139,9 @@ def test_unlabelled_cells_and_padding_rows_change_neither_loss_nor_gradient() ->
 def test_halves_of_a_batch_average_to_the_whole_whatever_their_classes() -> None:
     parts = random_masks(5, 4, 5, 4)
     whole = segmentation_losses(*parts)["seg"]
-    halves = [segmentation_losses(*(part[half] for part in parts))["seg"] for half in (slice(0, 2), slice(2, 4))]
+    halves = [
+        segmentation_losses(*(part[half] for part in parts))["seg"] for half in (slice(0, 2), slice(2, 4))
+    ]
     torch.testing.assert_close((halves[0] + halves[1]) / 2, whole)
 
 
@@ -226,6 +228,25 @@ def test_the_objective_is_the_sum_of_both_losses_and_segmentation_alone_without_
 def test_without_encoder_the_teachers_features_go_through_decoder_and_projector() -> None:
     config = replace(TINY, encoder=False, gate=False, alignment=False, backbone_trainable_blocks=0)
     assert parts_with_gradient(config, "loss") == {"decoder", "projector", "score_scale", "score_bias"}
+
+
+def test_bf16_autocast_gives_the_gradients_of_fp32_to_every_layer() -> None:
+    """PyTorch 2.15 once gave garbage to the dilated layer's weights on a CPU: see `DepthwiseConv2d`."""
+    text = torch.nn.functional.normalize(
+        torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    found: dict[str, dict[str, Tensor]] = {}
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        model = OVSDINO(TINY)
+        Objective(model, text, FakeTeacher(), precision)(batch())["loss"].backward()
+        found[precision] = {
+            name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
+        }
+    for name, exact in found["fp32"].items():
+        rounded = found["bf16"][name]
+        cosine = torch.nn.functional.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0).item()
+        assert cosine > 0.97 or exact.norm() < 1e-6, name
 
 
 def test_bf16_autocast_gives_nearly_the_losses_of_fp32() -> None:

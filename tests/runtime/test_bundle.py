@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, MANIFEST, VOCABULARY, Bundle, new_bundle
 from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable
 from ovsdino_runtime.errors import BundleError, OutputError
-from ovsdino_runtime.files import sha256_of
+from ovsdino_runtime.files import atomic_file, atomic_folder, sha256_of
 from ovsdino_runtime.manifest import Manifest
 
 Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -259,3 +260,16 @@ def test_embeddings_that_are_not_of_unit_norm_are_refused(tmp_path: Path, fill: 
         )
     with pytest.raises(BundleError, match="unit norm"):
         EmbeddingTable.load(tmp_path / "table.npz")
+
+
+def test_what_is_written_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with atomic_folder(tmp_path / "folder") as staged:
+            (staged / "private").touch(mode=0o600)
+        with atomic_file(tmp_path / "file") as path:
+            path.write_text("x")
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("folder", "folder/private", "file")]
+    assert modes == [0o755, 0o644, 0o644]

@@ -1,0 +1,388 @@
+"""The training loop: order, rates, resuming, checkpoints, validation."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ovsdino.batches import epoch_order
+from ovsdino.checkpoint import load_checkpoint, read_info
+from ovsdino.data.dataset import Collate, View
+from ovsdino.data.labels import ClassShares
+from ovsdino.distributed import Ranks
+from ovsdino.journal import read_journal
+from ovsdino.model import OVSDINO
+from ovsdino.optimizer import create_optimizer, rate_factor
+from ovsdino.preparation import prepare
+from ovsdino.settings import TrainConfig
+from ovsdino.trainer import fit
+from ovsdino.validation import validate
+from ovsdino_runtime.errors import BackendUnavailable, CheckpointError, DataError, OutputError, TrainingError
+from ovsdino_runtime.metrics import confusion, mean_iou
+
+if TYPE_CHECKING:
+    from conftest import World
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def steps_of(config: TrainConfig) -> list[dict[str, Any]]:
+    """The lines of a run without the times, which differ from run to run."""
+    lines = read_journal(config.out)
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@given(st.integers(1, 100), st.integers(1, 30), st.integers(0, 5))
+def test_every_batch_is_full_and_every_sample_seen_as_often_as_any_other_or_once_more(
+    samples: int, batch: int, epoch: int
+) -> None:
+    order = epoch_order(0, epoch, samples, batch)
+    assert order.shape == (math.ceil(samples / batch), batch)
+    counts = np.bincount(order.ravel(), minlength=samples)
+    assert counts.min() >= 1
+    assert np.ptp(counts) <= 1
+
+
+def test_the_order_changes_from_epoch_to_epoch_and_repeats_with_the_seed() -> None:
+    assert not np.array_equal(epoch_order(0, 0, 50, 10), epoch_order(0, 1, 50, 10))
+    np.testing.assert_array_equal(epoch_order(3, 4, 50, 10), epoch_order(3, 4, 50, 10))
+
+
+def test_the_rate_climbs_linearly_then_falls_as_half_a_cosine() -> None:
+    factors = [rate_factor(step, 4, 24) for step in range(24)]
+    np.testing.assert_allclose(factors[:4], (0.25, 0.5, 0.75, 1))
+    expected = (1 + np.cos(np.pi * np.arange(20) / 20)) / 2
+    np.testing.assert_allclose(factors[4:], expected)
+    assert rate_factor(0, 0, 10) == 1
+
+
+def test_the_paper_s_rates_and_decay_reach_the_right_parameters(world: World) -> None:
+    config = world.config("run", model={"backbone_trainable_blocks": 3, "embedding_dim": 16})
+    model = OVSDINO(config.model)
+    groups = {group["name"]: group for group in create_optimizer(model, config).param_groups}
+    assert [
+        (groups[name]["lr"], groups[name]["weight_decay"]) for name in ("heads", "blocks", "scalars")
+    ] == [
+        (1e-4, 1e-4),
+        (1e-5, 1e-4),
+        (1e-2, 0),
+    ]
+    assert {parameter.numel() for parameter in groups["scalars"]["params"]} == {1, 5}
+    covered = [id(parameter) for group in groups.values() for parameter in group["params"]]
+    assert len(covered) == len(set(covered))
+    assert set(covered) == {id(p) for p in model.parameters() if p.requires_grad}
+    assert model.backbone is not None
+    assert {id(p) for p in groups["blocks"]["params"]} == {
+        id(p) for p in model.backbone.vit.blocks[-3:].parameters()
+    }
+
+
+def test_micro_batches_add_up_to_the_batch(world: World) -> None:
+    whole, parts = (
+        world.config("whole", micro_batch=4, epochs=1),
+        world.config("parts", micro_batch=3, epochs=1),
+    )
+    for config in (whole, parts):
+        fit(config)
+    left, right = ([line["loss"] for line in steps_of(c) if line["kind"] == "step"] for c in (whole, parts))
+    np.testing.assert_allclose(left, right, rtol=1e-5)
+    models = [load_checkpoint(config.out / "last")[0].state_dict() for config in (whole, parts)]
+    for name, value in models[0].items():
+        torch.testing.assert_close(value, models[1][name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 on
+def test_views_are_the_same_from_other_processes(world: World) -> None:
+    alone, helped = world.config("alone", epochs=1), world.config("helped", epochs=1, workers=2)
+    for config in (alone, helped):
+        fit(config)
+    assert steps_of(alone) == steps_of(helped)
+
+
+class PowerCutError(Exception):
+    """What a power cut is to this test."""
+
+
+@pytest.mark.parametrize(("stop", "save_every", "cached"), [(2, 0, 2), (3, 1, 0)])
+def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
+    world: World, stop: int, save_every: int, cached: int
+) -> None:
+    whole = world.config("whole", epochs=3, cache_views=cached, model={"backbone_trainable_blocks": 1})
+    fit(whole)
+    config = replace(whole, out=world.folder / "resumed", save_every=save_every)
+
+    def interrupt(line: dict[str, Any]) -> None:
+        if line["step"] == stop + 1:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        fit(config, on_step=interrupt)
+    fit(replace(config, resume=True))
+    assert steps_of(config) == steps_of(whole)
+    for name in ("best", "last"):
+        left, right = ((c.out / name / "model.safetensors").read_bytes() for c in (whole, config))
+        assert left == right
+
+
+def test_a_finished_training_is_neither_overwritten_nor_continued_by_accident(world: World) -> None:
+    config = world.config("run", epochs=1)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        fit(replace(config, resume=True))
+    fit(config)
+    with pytest.raises(OutputError, match="--resume"):
+        fit(config)
+    with pytest.raises(CheckpointError, match=r"lr_heads 0\.0001, now it is 0\.5"):
+        fit(replace(config, resume=True, lr_heads=0.5))
+    before = steps_of(config)
+    fit(replace(config, resume=True))
+    assert steps_of(config) == before
+    (config.out / "state.pt").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="no state of a training"):
+        fit(replace(config, resume=True))
+
+
+def test_checkpoints_say_what_they_were_made_from_and_best_is_the_best(world: World) -> None:
+    config = world.config("run", epochs=3, lr_heads=3e-3, command="ovsdino-train fit …", seed=5)
+    result = fit(config)
+    info = read_info(result.last)
+    assert info.trained_names == ("car", "road", "sky", "tree")
+    assert info.model == replace(config.model, alignment=False, embedding_dim=16)
+    assert info.text_model == "open_clip ViT-B-16 openai"
+    assert info.training["command"] == "ovsdino-train fit …"
+    assert info.training["settings"]["seed"] == 5
+    assert info.training["epochs_done"] == 3
+    epochs = [line for line in read_journal(config.out) if line["kind"] == "epoch"]
+    mious = [line["val_miou"] for line in epochs]
+    assert result.best_miou == max(mious)
+    assert read_info(result.best).training["val_miou"] == max(mious)
+    assert read_info(result.best).training["epochs_done"] == mious.index(max(mious)) + 1
+    with Image.open(config.out / "curves.png") as curves:
+        assert curves.size[0] > 800
+
+
+def test_a_step_s_line_holds_losses_rates_and_scalars(world: World) -> None:
+    config = world.config("run")
+    fit(config)
+    first = steps_of(config)[0]
+    assert {
+        "kind",
+        "step",
+        "epoch",
+        "loss",
+        "seg",
+        "dice",
+        "bce",
+        "lr",
+        "gamma",
+        "alpha",
+        "scale",
+        "bias",
+        "grad_norm",
+    } == set(first)
+    assert len(first["alpha"]) == 5
+    assert first["lr"] == {"heads": 5e-5, "scalars": 5e-3}  # the first of two warm-up steps
+    # Adam's first step is the rate itself, in the direction of the gradient.
+    assert abs(first["gamma"] - 0.1) == pytest.approx(5e-3, rel=1e-2)
+    assert abs(first["scale"] - 10) == pytest.approx(5e-3, rel=1e-2)
+
+
+def test_it_learns_to_segment_painted_scenes(world: World) -> None:
+    config = world.config("run", epochs=12, lr_heads=1e-2, cache_views=2)
+    result = fit(config)
+    assert result.best_miou is not None
+    assert result.best_miou > 0.6  # chance: 0.2
+    lines = [line for line in steps_of(config) if line["kind"] == "step"]
+    assert lines[-1]["seg"] < 0.6 * lines[0]["seg"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"gate": False},
+        {"layers": "sparse"},
+        {"decoder_stride": 1},
+        {"backbone_trainable_blocks": 3},
+        {"alignment": False},
+    ],
+)
+def test_every_switch_trains(world: World, model: dict[str, Any]) -> None:
+    config = world.config("run", model=model, epochs=1)
+    fit(config)
+    info = read_info(config.out / "last")
+    assert {key: getattr(info.model, key) for key in model} == model
+    assert all(math.isfinite(line["loss"]) for line in steps_of(config) if line["kind"] == "step")
+
+
+def test_without_validation_the_last_epoch_is_the_best(world: World) -> None:
+    result = fit(world.config("run", val_fraction=0.0))
+    assert result.best_miou is None
+    assert (result.best / "model.safetensors").read_bytes() == (
+        result.last / "model.safetensors"
+    ).read_bytes()
+
+
+def test_gradients_are_clipped_only_if_asked(world: World) -> None:
+    free = world.config("free", epochs=1)
+    held, tight = (replace(free, out=world.folder / str(limit), grad_clip=limit) for limit in (1e6, 1e-9))
+    for config in (free, held, tight):
+        fit(config)
+    assert steps_of(free) == steps_of(held)
+    assert steps_of(free) != steps_of(tight)
+
+
+@pytest.mark.parametrize("poisoned", [1, 100])
+def test_a_gradient_that_is_not_finite_is_left_out_and_ends_the_training_if_it_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch, poisoned: int
+) -> None:
+    from ovsdino.objective import Objective
+
+    config = world.config("run", epochs=8, batch_size=2)
+    forward, calls = Objective.forward, []
+
+    def sometimes_not_finite(self: Objective, batch: Any) -> dict[str, torch.Tensor]:
+        losses = forward(self, batch)
+        calls.append(1)
+        broken = 3 < len(calls) <= 3 + poisoned  # one micro-batch a step: from the 4th step on
+        return {name: value * float("nan") if broken else value for name, value in losses.items()}
+
+    monkeypatch.setattr(Objective, "forward", sometimes_not_finite)
+    if poisoned == 1:
+        fit(config)
+    else:
+        with pytest.raises(TrainingError, match="10 steps in a row") as error:
+            fit(config)
+        assert "\n" not in str(error.value)
+    lines = [line for line in steps_of(config) if line["kind"] == "step"]
+    without = [line["step"] for line in lines if line["grad_norm"] is None]
+    assert without == ([4] if poisoned == 1 else list(range(4, 13)))
+    assert lines[3]["loss"] is None
+    assert lines[3]["scale"] == lines[2]["scale"]
+    weights = load_checkpoint(config.out / "last")[0].state_dict()
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    if poisoned == 1:
+        assert lines[4]["scale"] != lines[3]["scale"]
+        assert (config.out / "curves.png").exists()
+
+
+def test_validation_miou_is_that_of_the_labels_at_their_own_resolution(world: World) -> None:
+    config = world.config("run")
+    config.out.mkdir()
+    ready = prepare(config, ALONE, lambda sentence: None)
+    assert ready.validation is not None
+    found = validate(ready.objective, ready.validation, None, ALONE, 1)
+    counts = np.zeros((4, 4), dtype=np.int64)
+    for _, sample in ready.validation.samples:
+        image = np.array(Image.open(sample.image))[:, 8:56]  # 48 x 64: the middle 48
+        truth = np.array(Image.open(world.data / "labels" / sample.image.name))[:, 8:56]
+        window = torch.nn.functional.interpolate(
+            torch.from_numpy(image).permute(2, 0, 1)[None].float(), size=(64, 64), mode="bilinear"
+        )
+        with torch.no_grad():
+            output = ready.objective.model(window.round().byte().permute(0, 2, 3, 1))
+            scores = ready.objective.model.scores(output.embeddings, ready.objective.text)
+        scores = torch.nn.functional.interpolate(scores, size=(48, 48), mode="bilinear")
+        counts += confusion(truth, scores[0].argmax(0).numpy(), 4)
+    assert found["mean"] == pytest.approx(mean_iou(counts), abs=5e-3)
+    assert found["0"] == found["mean"]
+
+
+def test_other_data_can_validate(world: World, painted: Any) -> None:
+    other = painted(world.folder / "other", 3)
+    config = world.config("run", val=(f"folder:{other}:car,road,tree,sky",), epochs=1)
+    said: list[str] = []
+    fit(config, say=said.append)
+    assert any("8 images to train on, 3 to validate on" in line for line in said)
+    (epoch,) = [line for line in read_journal(config.out) if line["kind"] == "epoch"]
+    assert set(epoch["val_miou_by_data"]) == {"1"}
+
+
+def test_several_data_sets_train_together_and_ask_only_for_their_own_absent_classes(
+    world: World, painted: Any
+) -> None:
+    other = painted(world.folder / "other", 2)
+    text = world.folder / "yolo"
+    (text / "labels").mkdir(parents=True)
+    (other / "images").rename(text / "images")
+    for name in ("00", "01"):
+        (text / "labels" / f"{name}.txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    config = world.config("run", epochs=1)
+    config = replace(config, data=(*config.data, f"yolo:{text}:rider,car"), val_fraction=0.0)
+    fit(config)
+    assert read_info(config.out / "last").trained_names == ("car", "rider", "road", "sky", "tree")
+    ready = prepare(config, ALONE, lambda sentence: None)
+    collate = Collate(ready.training.table, 10, 0)
+    empty = ClassShares(np.zeros(0, np.int64), np.zeros((0, 4, 4), np.uint8), np.zeros((4, 4), np.uint8))
+    names = ready.training.table.names
+    asked = [{names[row] for row in collate.absent(View(source, (0, 0), empty))} for source in (0, 1)]
+    assert asked == [{"car", "road", "tree", "sky"}, {"rider", "car"}]
+
+
+def test_absent_classes_are_drawn_anew_each_epoch_and_never_those_present(world: World) -> None:
+    config = world.config("run", negatives=1)
+    config.out.mkdir()
+    ready = prepare(config, ALONE, lambda sentence: None)
+    collate = Collate(ready.training.table, 1, 0)
+    present = ClassShares(np.array([1]), np.ones((1, 4, 4), np.uint8), np.ones((4, 4), np.uint8))
+    drawn = [int(collate.absent(View(0, (epoch, 0), present))[0]) for epoch in range(200)]
+    assert set(drawn) == {0, 2, 3}
+    assert drawn == [int(collate.absent(View(0, (epoch, 0), present))[0]) for epoch in range(200)]
+    assert np.bincount(drawn, minlength=4)[[0, 2, 3]].min() > 40
+
+
+def test_settings_that_make_no_training_are_refused(world: World) -> None:
+    for changes in (
+        {"data": ()},
+        {"batch_size": 0},
+        {"val_fraction": 1.0},
+        {"cache_views": -1},
+        {"precision": "fp8"},
+        {"text_names": None},
+        {"lr_heads": float("nan")},
+        {"model": {"encoder": False, "gate": False, "alignment": False}},
+    ):
+        with pytest.raises(ValueError, match=r".+"):
+            world.config("run", **changes)
+
+
+def test_cuda_that_is_not_there_is_an_error_not_a_cpu_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendUnavailable, match="--device cpu"):
+        fit(world.config("run", device="cuda"))
+
+
+def test_a_broken_photograph_stops_the_training_in_one_line(world: World) -> None:
+    for path in (world.data / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError) as error:
+        fit(world.config("run"))
+    assert "\n" not in str(error.value)
+    assert ".png" in str(error.value)
+
+
+def test_the_state_holds_nothing_that_needs_unpickling(world: World) -> None:
+    config = world.config("run", epochs=1)
+    fit(config)
+    state = torch.load(config.out / "state.pt", weights_only=True)
+    assert state["step"] == 2
+    assert json.loads(state["settings"])["seed"] == 0
+
+
+def test_a_self_contained_checkpoint_needs_no_backbone_weights(world: World) -> None:
+    result = fit(world.config("whole", epochs=1, self_contained=True))
+    info = read_info(result.last)
+    assert info.complete
+    model, _ = load_checkpoint(result.last, "nowhere.safetensors")
+    other, _ = load_checkpoint(fit(world.config("delta", epochs=1)).last)
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value)
