@@ -33,6 +33,13 @@ class Layers(str, Enum):
     sparse = "sparse"
 
 
+class Head(str, Enum):
+    """What stands on the backbone."""
+
+    structure = "structure"
+    linear = "linear"
+
+
 class Precision(str, Enum):
     """Arithmetic of the model."""
 
@@ -110,6 +117,9 @@ def fit(
     layers: Annotated[Layers, _panel("Blocks fused into the last (table 3).", _MODEL)] = Layers.dense,
     alignment: Annotated[bool, _panel("Learn SAM's features (table 2, w/o SA).", _MODEL)] = True,
     encoder: Annotated[bool, _panel("Have DINO and SAE at all (table 2, w/o Encoder).", _MODEL)] = True,
+    head: Annotated[
+        Head, _panel("structure: SAE and SMD; linear: neither, a projection of the last block.", _MODEL)
+    ] = Head.structure,
     gate: Annotated[bool, _panel("Have the Preservation Gate (table 2, w/o PG).", _MODEL)] = True,
     trainable_blocks: Annotated[int, _panel("Last blocks of the backbone to train (table 3).", _MODEL)] = 3,
     decoder_stride: Annotated[int, _panel("2 as in the paper, or 1 for a 64x64 grid.", _MODEL)] = 2,
@@ -170,10 +180,11 @@ def fit(
                 backbone=backbone,
                 window_px=window_px,
                 layers=layers.value,
-                # What a model without encoder cannot have needs no switch of its own.
-                alignment=alignment and encoder,
+                head=head.value,
+                # What a model without encoder or with a linear head cannot have needs no switch of its own.
+                alignment=alignment and encoder and head is Head.structure,
                 encoder=encoder,
-                gate=gate and encoder,
+                gate=gate and encoder and head is Head.structure,
                 backbone_trainable_blocks=trainable_blocks if encoder else 0,
                 decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
             ),

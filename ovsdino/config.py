@@ -25,6 +25,8 @@ class ModelConfig:
         alignment: whether L_align teaches the encoder SAM's features (table 2, "w/o SA").
         encoder: whether there are DINO and SAE at all; without them SAM's features go into the
             decoder (table 2, "w/o Encoder"), which needs SAM at inference.
+        head: "structure" is the paper's SAE and SMD. Ours: "linear" has neither and projects the
+            backbone's last block alone, the baseline to compare with.
         gate: whether the Preservation Gate carries the backbone's features on (table 2, "w/o PG");
             without it F_out = M.
         backbone_trainable_blocks: last blocks that L_seg updates (table 3: 3, or 0 for frozen).
@@ -42,6 +44,7 @@ class ModelConfig:
     layers: Literal["dense", "sparse"] = "dense"
     alignment: bool = True
     encoder: bool = True
+    head: Literal["structure", "linear"] = "structure"
     gate: bool = True
     backbone_trainable_blocks: int = 3
     decoder_stride: Literal[1, 2] = 2
@@ -60,6 +63,13 @@ class ModelConfig:
         """
         if self.layers not in _LAYERS_OF_12:
             raise ValueError(f"layers is {self.layers!r}, but must be 'dense' or 'sparse'")
+        if self.head not in ("structure", "linear"):
+            raise ValueError(f"head is {self.head!r}, but must be 'structure' or 'linear'")
+        if self.head == "linear" and (self.gate or self.alignment or not self.encoder):
+            raise ValueError(
+                "head='linear' has only a backbone and a projection: set gate=False, alignment=False and "
+                "encoder=True with it"
+            )
         if self.decoder_stride not in (1, 2):
             raise ValueError(f"decoder_stride is {self.decoder_stride}, but must be 1 or 2")
         if self.backbone_trainable_blocks < 0:
@@ -75,9 +85,13 @@ class ModelConfig:
     def fused_blocks(self, depth: int) -> tuple[int, ...]:
         """Return the 1-based blocks that eq. 7 fuses into the last, ascending and different.
 
+        A linear head fuses none.
+
         Args:
             depth: the backbone's number of blocks.
         """
+        if self.head == "linear":
+            return ()
         scaled = {max(1, round(block * depth / 12)) for block in _LAYERS_OF_12[self.layers]}
         return tuple(sorted(scaled - {depth}))
 

@@ -23,12 +23,12 @@ class Output:
 
     Attributes:
         embeddings: F_out projected into the text space, L2-normalised over D, [B, D, h, w].
-        structure: F_middle, [B, 256, 64, 64]; what went into the decoder.
+        structure: F_middle, [B, 256, 64, 64]; what went into the decoder. None for a linear head.
         alignable: F_middle whose gradient ends at the encoder, for L_align; None unless asked for.
     """
 
     embeddings: Tensor
-    structure: Tensor
+    structure: Tensor | None
     alignable: Tensor | None
 
 
@@ -54,12 +54,19 @@ class OVSDINO(nn.Module):
                 config.backbone, config.window_px, fused, config.backbone_trainable_blocks
             )
             channels = self.backbone.channels
-            self.encoder = StructureAwareEncoder(channels, len(fused), config.norm_groups, config.alpha_init)
+            if config.head == "structure":
+                self.encoder = StructureAwareEncoder(
+                    channels, len(fused), config.norm_groups, config.alpha_init
+                )
         else:
             with torch.device("meta"):
                 channels = int(create_vit(config.backbone, config.window_px).embed_dim)
-        gamma = config.gamma_init if config.gate else None
-        self.decoder = StructureModulatedDecoder(channels, config.decoder_stride, config.norm_groups, gamma)
+        self.decoder: StructureModulatedDecoder | None = None
+        if config.head == "structure":
+            gamma = config.gamma_init if config.gate else None
+            self.decoder = StructureModulatedDecoder(
+                channels, config.decoder_stride, config.norm_groups, gamma
+            )
         self.projector = nn.Conv2d(channels, config.embedding_dim, 1)
         self.score_scale = nn.Parameter(torch.tensor(config.score_scale_init))
         self.score_bias = nn.Parameter(torch.tensor(config.score_bias_init))
@@ -81,11 +88,11 @@ class OVSDINO(nn.Module):
         self, frozen: FrozenFeatures, *, structure: Tensor | None = None, align: bool = False
     ) -> Output:
         """Return embeddings and structure from the frozen part's output; see `forward`."""
-        if self.backbone is None or self.encoder is None:
+        if self.backbone is None:
             raise ValueError("a model without encoder has no backbone to continue from")
         blocks, last = self.backbone.finish(frozen)
         alignable: Tensor | None = None
-        if structure is None:
+        if structure is None and self.encoder is not None:
             structure = self.encoder(blocks, last)
             if align:
                 # L_align must not reach the trainable blocks; where none trains, one pass serves both.
@@ -125,9 +132,14 @@ class OVSDINO(nn.Module):
         vit.load_state_dict(tensors, strict=True)
 
     def _decode(self, structure: Tensor | None, last: Tensor | None) -> Output:
-        if structure is None:
+        if self.decoder is None:  # a linear head
+            if last is None or structure is not None:
+                raise ValueError("a linear head has no use for `structure`")
+            features = last
+        elif structure is None:
             raise ValueError("a model without encoder needs SAM's features as `structure`")
-        features = self.decoder(structure, last if self.config.gate else None)
+        else:
+            features = self.decoder(structure, last if self.config.gate else None)
         return Output(F.normalize(self.projector(features), dim=1), structure, None)
 
 

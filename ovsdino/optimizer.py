@@ -17,7 +17,7 @@ _MOST_LEFT_OUT = 10  # steps in a row without a finite gradient
 def scalar_parameters(model: OVSDINO) -> dict[str, nn.Parameter]:
     """Return γ (eq. 14), α (eq. 7), score scale and bias by name; γ and α only where they exist."""
     found = {"scale": model.score_scale, "bias": model.score_bias}
-    if model.decoder.gate is not None:
+    if model.decoder is not None and model.decoder.gate is not None:
         found["gamma"] = model.decoder.gate.gamma
     if model.encoder is not None:
         found["alpha"] = model.encoder.fusion.alpha

@@ -177,7 +177,7 @@ class ImageGraph(nn.Module):
         if any(value.device.type != "cpu" or value.dtype != torch.float32 for value in model.parameters()):
             model = copy.deepcopy(model).to("cpu", torch.float32)
         backbone, encoder = model.backbone, model.encoder
-        if backbone is None or encoder is None:
+        if backbone is None:
             raise ExportError(
                 "the model was built with encoder=False: it needs SAM's features at inference, and an "
                 "exported graph is SAM-free; train one with the encoder"
@@ -185,11 +185,14 @@ class ImageGraph(nn.Module):
         self.window_px = model.config.window_px
         self.float_input = float_input
         self.shape = (-1, backbone.channels, backbone.grid, backbone.grid)
-        out = (STRUCTURE_GRID - 1) // model.config.decoder_stride + 1
+        linear = encoder is None or model.decoder is None
+        out = backbone.grid if linear else (STRUCTURE_GRID - 1) // model.config.decoder_stride + 1
         self.grid_hw = (out, out)
         self.backbone = FoldedViT(backbone)
-        self.encoder = FoldedEncoder(encoder, self.backbone.prefix, backbone.grid)
-        self.decoder = FoldedDecoder(model.decoder, out)
+        self.encoder = (
+            None if encoder is None else FoldedEncoder(encoder, self.backbone.prefix, backbone.grid)
+        )
+        self.decoder = None if model.decoder is None else FoldedDecoder(model.decoder, out)
         self.projector = copy.deepcopy(model.projector)
         top = 255.0 if float_input else 1.0
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1) / top)
@@ -202,7 +205,10 @@ class ImageGraph(nn.Module):
         pixels = image if self.float_input else image.to(torch.float32).permute(0, 3, 1, 2)
         blocks, patches = self.backbone((pixels - self.mean) / self.std)
         last = patches.transpose(1, 2).reshape(self.shape)
-        projected = self.projector(self.decoder(self.encoder(blocks, last), last))
+        features = last
+        if self.encoder is not None and self.decoder is not None:
+            features = self.decoder(self.encoder(blocks, last), last)
+        projected = self.projector(features)
         norm = torch.linalg.vector_norm(projected, dim=1, keepdim=True)
         return cast(Tensor, projected / norm.clamp_min(_LEAST_NORM))
 

@@ -41,6 +41,7 @@ VARIANTS = {
     "DINOv3 with SwiGLU, no bias": {"backbone": "vit_small_plus_patch16_dinov3"},
     "interleaved rotation, left as it is": {"backbone": "eva02_tiny_patch14_224", "window_px": 56},
     "no gate": {"gate": False},
+    "linear head": {"head": "linear", "gate": False, "alignment": False},
     "sparse layers": {"layers": "sparse"},
     "decoder of stride 1": {"decoder_stride": 1},
 }

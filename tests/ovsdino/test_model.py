@@ -105,8 +105,22 @@ def test_sam_features_can_be_swapped_in_at_inference() -> None:
     own = model(images)
     same = model(images, structure=own.structure)
     torch.testing.assert_close(same.embeddings, own.embeddings)
+    assert own.structure is not None
     other = model(images, structure=own.structure + 1)
     assert not torch.allclose(other.embeddings, own.embeddings)
+
+
+def test_a_linear_head_projects_the_last_block_and_has_nothing_else() -> None:
+    model, images = tiny(head="linear", gate=False, alignment=False), windows()
+    assert model.backbone is not None
+    assert {name.split(".")[0] for name, _ in model.named_parameters()} == {
+        "backbone", "projector", "score_scale", "score_bias",
+    }  # fmt: skip
+    _, last = model.backbone(images)
+    torch.testing.assert_close(model(images).embeddings, F.normalize(model.projector(last), dim=1))
+    assert model.backbone.frozen(images).blocks == ()
+    with pytest.raises(ValueError, match="no use for"):
+        model(images, structure=torch.zeros(2, 256, 64, 64))
 
 
 def test_a_model_without_encoder_segments_sam_features_and_needs_them() -> None:
@@ -188,6 +202,8 @@ def test_blocks_scale_with_the_depth(depth: int, dense: tuple[int, ...], sparse:
     "fields",
     [
         {"encoder": False},
+        {"head": "linear"},
+        {"head": "other"},
         {"decoder_stride": 3},
         {"layers": "all"},
         {"backbone_trainable_blocks": -1},
