@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ovsdino_bench.bootstrap import miou_interval
+from ovsdino_bench.boundary import BoundaryCounts, count_boundaries
 from ovsdino_bench.folder import LabelledImage
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.bundle import Bundle
@@ -25,28 +27,36 @@ class Accuracy:
     Attributes:
         backend: what ran.
         names: the classes.
-        counts: pixels by (true, predicted) class, int64 [C, C].
+        counts: pixels by image and (true, predicted) class, int64 [N, C, C].
+        boundaries: boundary pixels by class, over all images.
     """
 
     backend: str
     names: tuple[str, ...]
     counts: NDArray[np.int64]
+    boundaries: BoundaryCounts
 
     @property
     def miou(self) -> float:
         """Mean IoU in [0, 1]."""
-        return mean_iou(self.counts)
+        return mean_iou(self.counts.sum(axis=0))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON takes them; IoU is null where a class never occurs."""
-        values = iou_per_class(self.counts)
+    def as_dict(self, block: int = 1) -> dict[str, Any]:
+        """Return the figures as JSON takes them; null where a class never occurs.
+
+        Args:
+            block: neighbouring images that count as one sample, see `miou_interval`.
+        """
+        score = self.boundaries.f_score()
+        known = score[np.isfinite(score)]
         return {
             "backend": self.backend,
             "miou": self.miou,
-            "iou": {
-                name: None if np.isnan(value) else float(value)
-                for name, value in zip(self.names, values, strict=True)
-            },
+            "miou_interval_95": list(miou_interval(self.counts, block=block)),
+            "block": block,
+            "iou": _by_name(self.names, iou_per_class(self.counts.sum(axis=0))),
+            "boundary_f_mean": float(known.mean()) if known.size else None,
+            "boundary_f": _by_name(self.names, score),
         }
 
 
@@ -82,7 +92,9 @@ def compare(
     """
     segmenters = [Segmenter(bundle, backend) for backend in backends]
     question: Question = segmenters[0].ask(classes, "none")
-    counts = [np.zeros((len(question.names),) * 2, dtype=np.int64) for _ in backends]
+    classes_asked = len(question.names)
+    counts: list[list[NDArray[np.int64]]] = [[] for _ in backends]
+    boundaries = [BoundaryCounts.none(classes_asked) for _ in backends]
     same = np.zeros(len(backends), dtype=np.int64)
     pixels = 0
     for item in tqdm(images, desc="accuracy", unit="image"):
@@ -91,16 +103,23 @@ def compare(
         if truth.shape != results[0].shape:
             raise DataError(f"{item.image} is {results[0].shape}, but its labels are {truth.shape}")
         for index, labels in enumerate(results):
-            counts[index] += confusion(truth, labels, len(question.names))
+            counts[index].append(confusion(truth, labels, classes_asked))
+            boundaries[index] += count_boundaries(truth, labels, classes_asked)
             same[index] += int((labels == results[0]).sum())
         pixels += truth.size
     return Comparison(
         images=len(images),
         accuracies=tuple(
-            Accuracy(backend=backend.name, names=question.names, counts=count)
-            for backend, count in zip(backends, counts, strict=True)
+            Accuracy(backend=backend.name, names=question.names, counts=np.stack(count), boundaries=ring)
+            for backend, count, ring in zip(backends, counts, boundaries, strict=True)
         ),
         label_agreement={
             backend.name: float(agreeing / pixels) for backend, agreeing in zip(backends, same, strict=True)
         },
     )
+
+
+def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+    return {
+        name: None if np.isnan(value) else float(value) for name, value in zip(names, values, strict=True)
+    }

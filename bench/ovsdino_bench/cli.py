@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -62,6 +63,9 @@ def accuracy(
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to run the bundle.")] = Device.auto,
     limit: Annotated[int, typer.Option(min=0, help="Use only the first images; 0 uses all.")] = 0,
+    block: Annotated[
+        int, typer.Option(min=1, help="Neighbouring frames that count as one sample of the interval.")
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure mIoU by the sliding-window protocol, through the ONNX bundle and optionally PyTorch."""
@@ -82,28 +86,38 @@ def accuracy(
         backends.append(TorchBackend.open(checkpoint, backbone_weights))
     backends.append(open_backend(opened, device.value))
     result = compare(opened, backends, images[:limit] if limit else images, names)
-    typer.echo(json.dumps(_as_dict(result), indent=2) if as_json else _table(result))
+    typer.echo(json.dumps(_as_dict(result, block), indent=2) if as_json else _table(result, block))
 
 
-def _as_dict(result: Comparison) -> dict[str, Any]:
+def _as_dict(result: Comparison, block: int) -> dict[str, Any]:
     return {
         "images": result.images,
-        "backends": [item.as_dict() for item in result.accuracies],
+        "backends": [item.as_dict(block) for item in result.accuracies],
         "label_agreement_with_first": dict(result.label_agreement),
     }
 
 
-def _table(result: Comparison) -> str:
-    rows = [item.as_dict() for item in result.accuracies]
-    lines = ["  ".join([f"{'':24}", *(f"{row['backend']:>16}" for row in rows)])]
+def _table(result: Comparison, block: int) -> str:
+    rows = [item.as_dict(block) for item in result.accuracies]
+    lines = [_line("IoU (boundary F)", [row["backend"] for row in rows])]
     for name in result.accuracies[0].names:
-        cells = ["-" if row["iou"][name] is None else f"{100 * row['iou'][name]:.2f}" for row in rows]
-        lines.append("  ".join([f"{name:24}", *(f"{cell:>16}" for cell in cells)]))
-    lines.append("  ".join([f"{'mIoU':24}", *(f"{100 * row['miou']:16.3f}" for row in rows)]))
-    agreeing = [f"{100 * result.label_agreement[row['backend']]:16.4f}" for row in rows]
-    lines.append("  ".join([f"{'labels as in the first':24}", *agreeing]))
-    lines.append(f"percent, over {result.images} images")
+        cells = [f"{_percent(row['iou'][name])} ({_percent(row['boundary_f'][name])})" for row in rows]
+        lines.append(_line(name, cells))
+    lines.append(_line("mean", [f"{_percent(r['miou'])} ({_percent(r['boundary_f_mean'])})" for r in rows]))
+    intervals = [" to ".join(_percent(end) for end in row["miou_interval_95"]) for row in rows]
+    lines.append(_line("95 % interval of mIoU", intervals))
+    agreeing = [f"{100 * result.label_agreement[row['backend']]:.4f}" for row in rows]
+    lines.append(_line("labels as in the first", agreeing))
+    lines.append(f"percent, over {result.images} images; intervals over runs of {block}")
     return "\n".join(lines)
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    return "  ".join([f"{name:24}", *(f"{cell:>20}" for cell in cells)])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def main() -> None:

@@ -55,9 +55,12 @@ def test_miou_is_what_counting_by_hand_gives(
     assert row["backend"] == "onnxruntime-cpu"
     assert row["iou"] == {"car": 1.0, "road": 0.5, "tree": 0.0}
     assert row["miou"] == pytest.approx(0.5)
+    low, high = row["miou_interval_95"]
+    assert low < 0.5 < high
+    assert row["boundary_f"]["tree"] == 0.0
     assert run(monkeypatch, *common, "--limit", 1) in (0, None)
     shown = capsys.readouterr().out
-    assert "100.000" in shown
+    assert "100.00" in shown
     assert "over 1 images" in shown
 
 
