@@ -1,25 +1,32 @@
 """Merged scores to a label map, exactly, without an array of classes x height x width.
 
-A pixel's score is a convex combination of the patch scores around it, with the same weights for every
-class. So where the same patches contribute (a cell), class c can only win against class b if
-S_c - S_b >= 0 on at least one of those patches. With b a class that is good all over the cell, few
-candidates are left, and only they are merged at full resolution; the result is the exact argmax.
+Labels are found one row of cells at a time. A pixel's score is a convex combination of the patch scores
+around it, with the same weights for every class. So where the same patches contribute (a cell), class c
+can only win against class b if S_c - S_b >= 0 on at least one of those patches. With b a class that is
+good all over the cell, few candidates are left, and only they are merged at full resolution; the
+result is the exact argmax. Where classes are few, looking for candidates costs more than it saves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovsdino_runtime.windows import Axis, Cell, WindowGrid
+from ovsdino_runtime.windows import Axis, WindowGrid
 
 _SLACK = 2e-6  # of the largest score: FP32 rounding must not drop a candidate
+_FEW_PLANES = 32  # measured: below this, merging all planes is faster than looking for candidates
+_SPAN_CELLS = 4  # cells merged at once: wide enough for matrix products, narrow enough to have few candidates
 _GATHER_LIMIT = 1 << 20  # numbers gathered at a time
 
+Patches = NDArray[np.float32]
 
-def argmax_labels(stacked: NDArray[np.float32], grid: WindowGrid) -> NDArray[np.intp]:
+
+def argmax_labels(stacked: Patches, grid: WindowGrid) -> NDArray[np.intp]:
     """Return the plane with the highest merged score at every pixel, [H, W].
 
     Equal to the argmax over `grid.merge(stacked)`, but for planes whose scores differ by rounding
@@ -33,115 +40,90 @@ def argmax_labels(stacked: NDArray[np.float32], grid: WindowGrid) -> NDArray[np.
     if len(stacked) == 1:
         return labels
     slack = _SLACK * max(float(np.abs(stacked).max()), 1e-30)
-    columns = _Columns(grid.columns)
-    row_weights = grid.rows.weights.astype(np.float32)
+    pruned = len(stacked) > _FEW_PLANES
+    spans = tuple(_spans(grid.columns))
+    support = _padded_support(grid.columns) if pruned else None
+    weights = grid.rows.weights.astype(np.float32)
+    last = np.ascontiguousarray(stacked.transpose(1, 2, 0))  # planes last: argmax and products are fastest so
     for row in grid.rows.cells:
-        band = np.ascontiguousarray(stacked[:, row.support])
-        candidates = _candidates(band, columns, slack)
-        weights = row_weights[row.start : row.stop, row.support]
-        _fill(labels[row.start : row.stop], band, weights, columns, candidates)
+        band = last[row.support]
+        possible = None if support is None else _candidates(band, support, slack)
+        merged = np.tensordot(weights[row.start : row.stop, row.support], band, axes=1)
+        for span in spans:
+            out = labels[row.start : row.stop, span.start : span.stop]
+            if possible is None:
+                out[:] = span.winners(merged[:, span.support])
+                continue
+            planes = np.flatnonzero(possible[span.cells].any(axis=0))
+            if len(planes) == 1:
+                out[:] = planes[0]
+            else:
+                out[:] = planes[span.winners(merged[:, span.support[:, None], planes])]
     return labels
 
 
-class _Columns:
-    """The cells of the horizontal axis as rectangular arrays, Q cells.
+@dataclass(frozen=True)
+class _Span:
+    """Neighbouring cells of the horizontal axis.
 
     Attributes:
-        cells: the cells.
-        support: [Q, k] contributing patches; the first is repeated where a cell has fewer.
-        weights: [Q, n, k], what each of a cell's pixels takes of them; zero beyond its own.
+        start: first pixel.
+        stop: one past the last pixel.
+        cells: which cells of the axis.
+        support: the k patches that contribute to any of its pixels.
+        weights: what each pixel takes of them, float32 [n, k].
     """
 
-    def __init__(self, axis: Axis) -> None:
-        self.cells: Sequence[Cell] = axis.cells
-        patches = max(len(cell.support) for cell in self.cells)
-        pixels = max(cell.stop - cell.start for cell in self.cells)
-        self.support = np.zeros((len(self.cells), patches), dtype=np.intp)
-        self.weights = np.zeros((len(self.cells), pixels, patches), dtype=np.float32)
-        for number, cell in enumerate(self.cells):
-            used = len(cell.support)
-            self.support[number] = cell.support[0]
-            self.support[number, :used] = cell.support
-            own = axis.weights[cell.start : cell.stop][:, cell.support]
-            self.weights[number, : cell.stop - cell.start, :used] = own
+    start: int
+    stop: int
+    cells: slice
+    support: NDArray[np.intp]
+    weights: Patches
+
+    def winners(self, merged: Patches) -> NDArray[np.intp]:
+        """Return the best plane of each pixel, [rows, n], for rows that are merged already, [rows, k, p]."""
+        scores = np.tensordot(self.weights, merged, axes=(1, 1))  # [n, rows, p]
+        best: NDArray[np.intp] = scores.argmax(axis=2).T
+        return best
 
 
-def _candidates(band: NDArray[np.float32], columns: _Columns, slack: float) -> list[NDArray[np.intp]]:
-    """Return, for every cell of a row of cells, the planes that may win, ascending.
+def _spans(axis: Axis) -> Iterator[_Span]:
+    cells = axis.cells
+    for first, end in pairwise([*range(0, len(cells), _SPAN_CELLS), len(cells)]):
+        start, stop = cells[first].start, cells[end - 1].stop
+        support = np.unique(np.concatenate([cell.support for cell in cells[first:end]]))
+        weights = axis.weights[start:stop, support].astype(np.float32)
+        yield _Span(start, stop, slice(first, end), support, weights)
+
+
+def _padded_support(axis: Axis) -> NDArray[np.intp]:
+    """Return the contributing patches of the Q cells, [Q, k]; a cell with fewer repeats its first."""
+    widest = max(len(cell.support) for cell in axis.cells)
+    padded = np.empty((len(axis.cells), widest), dtype=np.intp)
+    for row, cell in zip(padded, axis.cells, strict=True):
+        row[:] = cell.support[0]
+        row[: len(cell.support)] = cell.support
+    return padded
+
+
+def _candidates(band: Patches, support: NDArray[np.intp], slack: float) -> NDArray[np.bool_]:
+    """Return which planes may win in each cell of a row of cells, bool [Q, P].
 
     Args:
-        band: [P, k_y, windows_x * w], the patches that this row of cells uses.
-        columns: the cells along it.
+        band: the patches that this row of cells uses, [k_y, windows_x * w, P].
+        support: the columns that each cell uses, [Q, k_x].
         slack: how far below the bound rounding may carry a winner.
     """
-    total = band.sum(axis=1)[:, columns.support].sum(axis=2)  # [P, Q]
-    rival = total.argmax(axis=0)  # a plane that is good all over the cell, [Q]
-    cells = np.arange(len(rival))
-    at_rival = band[rival[:, None], :, columns.support]  # [Q, k_x, k_y]
-    highest = band.max(axis=1)[:, columns.support].max(axis=2)  # [P, Q]
-    possible = highest >= at_rival.min(axis=(1, 2)) - slack  # coarse: by the extremes
-    plane, cell = np.nonzero(possible)
-    keep = np.empty(len(plane), dtype=np.bool_)
-    step = max(1, _GATHER_LIMIT // (at_rival.shape[1] * at_rival.shape[2]))
-    for start in range(0, len(plane), step):
-        part = slice(start, start + step)
-        own = band[plane[part, None], :, columns.support[cell[part]]]
-        keep[part] = (own - at_rival[cell[part]]).max(axis=(1, 2)) >= -slack  # fine: patch by patch
-    plane, cell = plane[keep], cell[keep]
-    order = np.argsort(cell, kind="stable")  # planes stay ascending within a cell
-    return np.split(plane[order], np.searchsorted(cell[order], cells[1:]))
-
-
-def _fill(
-    labels: NDArray[np.intp],
-    band: NDArray[np.float32],
-    row_weights: NDArray[np.float32],
-    columns: _Columns,
-    candidates: list[NDArray[np.intp]],
-) -> None:
-    """Write the winners of a row of cells into `labels`, [rows, W].
-
-    Cells with a similar number of candidates are merged together, as one product of matrices.
-    """
-    buckets: dict[int, list[int]] = {}
-    for number, planes in enumerate(candidates):
-        if len(planes) == 1:
-            cell = columns.cells[number]
-            labels[:, cell.start : cell.stop] = planes[0]
-        else:
-            buckets.setdefault(1 << (len(planes) - 1).bit_length(), []).append(number)
-    if not buckets:
-        return
-    merged_rows = np.tensordot(band, row_weights, axes=(1, 1))  # [P, windows_x * w, rows]
-    for size, numbers in buckets.items():
-        per_cell = size * len(row_weights) * columns.weights.shape[1]
-        step = max(1, _GATHER_LIMIT // per_cell)
-        for start in range(0, len(numbers), step):
-            _fill_cells(labels, merged_rows, columns, candidates, numbers[start : start + step], size)
-
-
-def _fill_cells(
-    labels: NDArray[np.intp],
-    merged_rows: NDArray[np.float32],
-    columns: _Columns,
-    candidates: list[NDArray[np.intp]],
-    numbers: list[int],
-    size: int,
-) -> None:
-    # A cell with fewer candidates repeats its last one: the first maximum is the same.
-    planes = np.stack(
-        [np.pad(candidates[number], (0, size - len(candidates[number])), mode="edge") for number in numbers]
-    )
-    rows = merged_rows.shape[2]
-    patches = merged_rows[
-        planes[:, None, None, :],
-        columns.support[numbers][:, :, None, None],
-        np.arange(rows)[None, None, :, None],
-    ]  # [cells, k_x, rows, size]: the candidates are last, where argmax is fastest
-    flat = patches.reshape(len(numbers), -1, rows * size)
-    scores = columns.weights[numbers] @ flat
-    winners = scores.reshape(len(numbers), -1, rows, size).argmax(axis=3)  # [cells, pixels, rows]
-    for index, number in enumerate(numbers):
-        cell = columns.cells[number]
-        own = winners[index, : cell.stop - cell.start].T
-        labels[:, cell.start : cell.stop] = planes[index][own]
+    good = band.sum(axis=0)[support].sum(axis=1)  # [Q, P]
+    rival = good.argmax(axis=1)  # a plane that is good all over the cell
+    at_rival = band[:, support, rival[:, None]]  # [k_y, Q, k_x]
+    highest = band.max(axis=0)[support].max(axis=1)  # [Q, P]
+    possible: NDArray[np.bool_]
+    possible = highest >= at_rival.min(axis=(0, 2))[:, None] - slack  # coarse: by the extremes
+    cell, plane = np.nonzero(possible)
+    step = max(1, _GATHER_LIMIT // (at_rival.shape[0] * at_rival.shape[2]))
+    for begin in range(0, len(cell), step):
+        here, own = cell[begin : begin + step], plane[begin : begin + step]
+        lead = band[:, support[here], own[:, None]] - at_rival[:, here]
+        possible[here, own] = lead.max(axis=(0, 2)) >= -slack  # fine: patch by patch
+    return possible
