@@ -89,6 +89,38 @@ def accuracy(
     typer.echo(json.dumps(_as_dict(result, block), indent=2) if as_json else _table(result, block))
 
 
+@app.command()
+def merging(
+    image: Annotated[Path, typer.Argument(help="A picture; it is resized to every size.")],
+    bundle: Annotated[Path, typer.Option(help="Bundle that gives the features.")],
+    size: Annotated[list[str], typer.Option(help="Width x height, any number of times.")] = [  # noqa: B006
+        "480x360",
+        "1920x1080",
+    ],
+    vocabulary: Annotated[list[str], typer.Option(help="Class lists, any number of times.")] = [  # noqa: B006
+        "camvid",
+        "ade20k",
+    ],
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs of each.")] = 5,
+) -> None:
+    """Time window scores to labels, against the usual C x H x W logits in PyTorch; prints JSON."""
+    from ovsdino_bench.machine import machine
+    from ovsdino_bench.merging import time_merging
+    from ovsdino_runtime.preprocess import load_image
+    from ovsdino_runtime.segmenter import Segmenter
+
+    sizes: list[tuple[int, int]] = []
+    for text in size:
+        width, cross, height = text.partition("x")
+        if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+            raise typer.BadParameter(f"{text!r} is no size; write it as in 1920x1080", param_hint="--size")
+        sizes.append((int(height), int(width)))
+    segmenter = Segmenter.open(bundle, "cpu")
+    timings = time_merging(segmenter, load_image(image), sizes, vocabulary, runs)
+    report = {"machine": machine(), "timings": [item.as_dict() for item in timings]}
+    typer.echo(json.dumps(report, indent=2))
+
+
 def _as_dict(result: Comparison, block: int) -> dict[str, Any]:
     return {
         "images": result.images,

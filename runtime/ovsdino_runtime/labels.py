@@ -4,7 +4,7 @@ Labels are found one row of cells at a time. A pixel's score is a convex combina
 around it, with the same weights for every class. So where the same patches contribute (a cell), class c
 can only win against class b if S_c - S_b >= 0 on at least one of those patches. With b a class that is
 good all over the cell, few candidates are left, and only they are merged at full resolution; the
-result is the exact argmax. Where classes are few, looking for candidates costs more than it saves.
+result is the exact argmax.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from ovsdino_runtime.windows import Axis, WindowGrid
 
 _SLACK = 2e-6  # of the largest score: FP32 rounding must not drop a candidate
-_FEW_PLANES = 32  # measured: below this, merging all planes is faster than looking for candidates
 _SPAN_CELLS = 4  # cells merged at once: wide enough for matrix products, narrow enough to have few candidates
 _GATHER_LIMIT = 1 << 20  # numbers gathered at a time
 
@@ -40,20 +39,16 @@ def argmax_labels(stacked: Patches, grid: WindowGrid) -> NDArray[np.intp]:
     if len(stacked) == 1:
         return labels
     slack = _SLACK * max(float(np.abs(stacked).max()), 1e-30)
-    pruned = len(stacked) > _FEW_PLANES
     spans = tuple(_spans(grid.columns))
-    support = _padded_support(grid.columns) if pruned else None
+    support = _padded_support(grid.columns)
     weights = grid.rows.weights.astype(np.float32)
     last = np.ascontiguousarray(stacked.transpose(1, 2, 0))  # planes last: argmax and products are fastest so
     for row in grid.rows.cells:
         band = last[row.support]
-        possible = None if support is None else _candidates(band, support, slack)
+        possible = _candidates(band, support, slack)
         merged = np.tensordot(weights[row.start : row.stop, row.support], band, axes=1)
         for span in spans:
             out = labels[row.start : row.stop, span.start : span.stop]
-            if possible is None:
-                out[:] = span.winners(merged[:, span.support])
-                continue
             planes = np.flatnonzero(possible[span.cells].any(axis=0))
             if len(planes) == 1:
                 out[:] = planes[0]

@@ -16,7 +16,7 @@ from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import DeviceChoice, open_backend
 from ovsdino_runtime.background import BACKGROUND, STUFF, Background, background_query, parse_background
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import BundleError, VocabularyError
+from ovsdino_runtime.errors import BundleError, InferenceError, VocabularyError
 from ovsdino_runtime.labels import argmax_labels
 from ovsdino_runtime.preprocess import as_rgb, load_image, resize, resized_hw
 from ovsdino_runtime.text import TextEmbeddings
@@ -174,7 +174,7 @@ class Segmenter:
 
         Raises:
             ImageError: the picture cannot be read.
-            InferenceError: the backend fails.
+            InferenceError: the backend fails, or its features are not finite.
             BundleError: the graph's features are not of the shape that the manifest says.
         """
         timings: dict[str, float] = {}
@@ -201,6 +201,11 @@ class Segmenter:
             raise BundleError(
                 f"the manifest of {self.bundle.path} promises features of {expected}, "
                 f"{self.backend.name} gave {features.shape}; export the bundle again"
+            )
+        if not np.isfinite(features).all():
+            raise InferenceError(
+                f"{self.backend.name} gave features that are not finite; use another --device, or export "
+                "the bundle again"
             )
         return EncodedImage(features=features, grid=grid, timings_ms=timings)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ovsdino_bench import reference
-from ovsdino_runtime import labels
 from ovsdino_runtime.labels import argmax_labels
 from ovsdino_runtime.preprocess import resized_hw
 from ovsdino_runtime.windows import WindowGrid
@@ -50,19 +48,17 @@ def smooth_maps(rng: np.random.Generator, windows: int, classes: int, side: int)
     stride=st.integers(3, 48),
     side=st.sampled_from([2, 4, 7, 8]),
     classes=st.integers(1, 40),
-    few=st.sampled_from([0, 16, 1000]),  # candidates are looked for always, beyond 16 classes, never
     seed=st.integers(0, 2**32 - 1),
 )
 def test_fast_labels_equal_the_slow_reference(
-    size: tuple[int, int], stride: int, side: int, classes: int, few: int, seed: int
+    size: tuple[int, int], stride: int, side: int, classes: int, seed: int
 ) -> None:
     resized = resized_hw(size, 56, 256)
     grid = WindowGrid.plan(size, resized, window_px=56, stride_px=stride, grid_hw=(side, side))
     maps = smooth_maps(np.random.default_rng(seed), grid.count, classes, side)
     scores = reference.merged_scores(maps, grid)
     np.testing.assert_allclose(grid.merge(grid.stack(maps)), scores, atol=2e-5)
-    with patch.object(labels, "_FEW_PLANES", few):
-        assert_equal_as_defined(scores, argmax_labels(grid.stack(maps), grid))
+    assert_equal_as_defined(scores, argmax_labels(grid.stack(maps), grid))
 
 
 @pytest.mark.parametrize(
@@ -90,19 +86,15 @@ def test_fast_labels_equal_the_slow_reference_at_the_protocols_own_sizes(
 def test_a_class_that_is_second_best_on_every_patch_can_still_win_between_them() -> None:
     grid = WindowGrid.plan((56, 56), (56, 56), window_px=56, stride_px=28, grid_hw=(1, 2))
     maps = np.array([[[[1.0, 0.0]], [[0.0, 1.0]], [[0.9, 0.9]]]], dtype=np.float32)
-    for few in (0, 1000):
-        with patch.object(labels, "_FEW_PLANES", few):
-            found = argmax_labels(grid.stack(maps), grid)
-        assert set(found[0]) == {0, 1, 2}
-        assert_equal_as_defined(reference.merged_scores(maps, grid), found)
+    found = argmax_labels(grid.stack(maps), grid)
+    assert set(found[0]) == {0, 1, 2}
+    assert_equal_as_defined(reference.merged_scores(maps, grid), found)
 
 
 def test_ties_go_to_the_lowest_index() -> None:
     grid = WindowGrid.plan((60, 90), (60, 90), window_px=56, stride_px=28, grid_hw=(4, 4))
     maps = np.repeat(smooth_maps(np.random.default_rng(1), grid.count, 1, 4), 5, axis=1)
-    for few in (0, 1000):
-        with patch.object(labels, "_FEW_PLANES", few):
-            assert not argmax_labels(grid.stack(maps), grid).any()
+    assert not argmax_labels(grid.stack(maps), grid).any()
 
 
 @pytest.mark.real

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ovsdino_bench import reference
-from ovsdino_runtime.errors import VocabularyError
+from ovsdino_runtime.errors import InferenceError, VocabularyError
 from ovsdino_runtime.segmenter import Question, Segmenter
 from ovsdino_runtime.vocabulary import ClassQuery, vocabulary
 from ovsdino_runtime.windows import WindowGrid
@@ -176,6 +176,21 @@ def test_a_class_called_background_beside_an_added_one_is_refused(segmenter: Seg
 def test_a_whole_vocabulary_needs_all_its_names(segmenter: Segmenter) -> None:
     with pytest.raises(VocabularyError):
         segmenter.ask(vocabulary("ade20k"))
+
+
+def test_features_that_are_not_finite_are_an_error_not_a_label_map(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = segmenter.backend.features
+
+    def broken(windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        features = inner(windows)
+        features[0, 0, 0, 0] = np.nan
+        return features
+
+    monkeypatch.setattr(segmenter.backend, "features", broken)
+    with pytest.raises(InferenceError, match="not finite"):
+        segmenter.segment(np.zeros((28, 28, 3), np.uint8), ["car"])
 
 
 def test_batches_are_one_call_an_image(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
