@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from ovsdino_runtime.errors import OvsDinoError
+from ovsdino_runtime.extras import needing
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -167,10 +168,11 @@ def fit(
     resume: Annotated[bool, _panel("Go on with the training in OUT.", _PLACE, "--resume")] = False,
 ) -> None:
     """Train on photographs with masks; torchrun starts it on several GPUs or machines."""
-    from ovsdino.config import ModelConfig
-    from ovsdino.data.augment import Augmentation
-    from ovsdino.settings import TrainConfig
-    from ovsdino.trainer import fit as run
+    with needing("train", "training"):
+        from ovsdino.config import ModelConfig
+        from ovsdino.data.augment import Augmentation
+        from ovsdino.settings import TrainConfig
+        from ovsdino.trainer import fit as run
 
     try:
         settings = TrainConfig(

@@ -13,6 +13,7 @@ import typer
 
 from ovsdino_runtime import __version__
 from ovsdino_runtime.errors import OvsDinoError
+from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
     from ovsdino_bench.accuracy import Comparison
@@ -81,7 +82,8 @@ def accuracy(
     images = labelled_folder(data, names)
     backends: list[Backend] = []
     if checkpoint is not None:
-        from ovsdino.torch_backend import TorchBackend
+        with needing("train", "measuring a checkpoint"):
+            from ovsdino.torch_backend import TorchBackend
 
         backends.append(TorchBackend.open(checkpoint, backbone_weights))
     backends.append(open_backend(opened, device.value))
@@ -105,7 +107,9 @@ def merging(
 ) -> None:
     """Time window scores to labels, against the usual C x H x W logits in PyTorch; prints JSON."""
     from ovsdino_bench.machine import machine
-    from ovsdino_bench.merging import time_merging
+
+    with needing("train", "timing the usual way"):
+        from ovsdino_bench.merging import time_merging
     from ovsdino_runtime.preprocess import load_image
     from ovsdino_runtime.segmenter import Segmenter
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ovsdino_runtime import __version__
-from ovsdino_runtime.errors import BackendUnavailable, OvsDinoError
+from ovsdino_runtime.errors import OvsDinoError
+from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
     from ovsdino_export.class_vectors import TextSource
@@ -122,7 +123,7 @@ def onnx(
             raise typer.BadParameter(f"{option} {needed} --classes")
     if (text_embeddings is None) != (text_names is None):
         raise typer.BadParameter("--text-embeddings and --text-names go together")
-    with _extras():
+    with needing("export,cpu", "exporting"):
         from ovsdino_export.class_vectors import TextSource
 
     source = TextSource(
@@ -169,7 +170,7 @@ def _bundle(
     license: str,
     as_json: bool,
 ) -> None:
-    with _extras():
+    with needing("export,cpu", "exporting"):
         from ovsdino_export.pipeline import export_onnx
 
     with _progress() as progress:
@@ -207,7 +208,7 @@ def _baked(
     license: str,
     as_json: bool,
 ) -> None:
-    with _extras():
+    with needing("export,cpu", "exporting"):
         from ovsdino_export.baking import export_baked
     from ovsdino_runtime.background import parse_background
     from ovsdino_runtime.vocabulary import parse_classes
@@ -253,17 +254,6 @@ def _progress() -> Iterator[Progress]:
             begun = True
 
         yield begin
-
-
-@contextmanager
-def _extras() -> Iterator[None]:
-    """Turn the lack of a package into one line on what to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise BackendUnavailable(
-            f"exporting needs {error.name}, which is not installed; run pip install 'ovsdino[export,cpu]'"
-        ) from error
 
 
 def main() -> None:

@@ -1,0 +1,50 @@
+"""Without its extra every command says in one line what to install."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BLOCKED = ("torch", "torchvision", "timm", "open_clip", "onnx", "transformers", "safetensors")
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "wanted"),
+    [
+        ("ovsdino.cli", "fit --data folder:here:a --out {out}", "ovsdino[train]"),
+        ("ovsdino_export.cli", "onnx here --out {out}", "ovsdino[export,cpu]"),
+        (
+            "ovsdino_bench.cli",
+            "accuracy --bundle {bundle} --data {data} --classes car --checkpoint x",
+            "[train]",
+        ),
+        ("ovsdino_bench.cli", "merging a.png --bundle {bundle}", "ovsdino[train]"),
+    ],
+    ids=["train", "export", "accuracy of a checkpoint", "merging"],
+)
+def test_a_command_without_its_extra_names_it(
+    tmp_path: Path, tiny_bundle: Path, module: str, line: str, wanted: str
+) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "a.png").touch()
+    out = tmp_path / "out"
+    words = shlex.split(line.format(out=out, bundle=tiny_bundle, data=tmp_path / "data"))
+    program = f"""
+import sys
+for name in {BLOCKED!r}:
+    sys.modules[name] = None
+sys.argv = ["command", *{words!r}]
+from {module} import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert wanted in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not out.exists()
