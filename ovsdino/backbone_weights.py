@@ -110,8 +110,9 @@ def _canonical(name: str, source: str, tensors: dict[str, Tensor]) -> BackboneWe
     convert = sys.modules[type(native).__module__].checkpoint_filter_fn
     try:
         converted = dict(convert(tensors, native))
-    except (KeyError, RuntimeError, AssertionError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"{source} does not fit the backbone {name}: {error}") from error
+    except (LookupError, RuntimeError, AssertionError, AttributeError, TypeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{source} does not fit the backbone {name}: {reason}") from error
     wanted = {key: tuple(value.shape) for key, value in native.state_dict().items()}
     missing = sorted(set(wanted) - set(converted))
     extra = sorted(key for key in set(converted) - set(wanted) if not key.startswith(("head.", "mask_token")))
@@ -143,10 +144,20 @@ def _native_px(name: str, tensors: dict[str, Tensor], source: str) -> int:
     kernel = tensors.get("patch_embed.proj.weight")
     if kernel is None:
         raise CheckpointError(f"{source} has no patch_embed.proj.weight, so it is no ViT that timm knows")
+    if kernel.ndim != 4 or not kernel.numel():
+        raise CheckpointError(
+            f"{source} has a patch_embed.proj.weight of shape {tuple(kernel.shape)}, but a ViT's has four "
+            "dimensions; give the weights of a ViT"
+        )
     patch = int(kernel.shape[-1])
     positions = tensors.get("pos_embed")
     if positions is None:
         return 16 * patch  # rotary: nothing depends on the size
+    if positions.ndim != 3 or not positions.numel():
+        raise CheckpointError(
+            f"{source} has a pos_embed of shape {tuple(positions.shape)}, but a ViT's has three "
+            "dimensions; give the weights of a ViT"
+        )
     tokens = int(positions.shape[1])
     side = int(tokens**0.5)
     return side * patch

@@ -35,7 +35,8 @@ class CheckpointInfo:
         backbone: the weights the checkpoint sits on; None for a model without backbone.
         complete: whether the backbone's weights are in the checkpoint too.
         trained_names: class names that training used, in the text table's spelling.
-        text_model: the text encoder whose space the model was trained for.
+        text_model: the text encoder whose space the model was trained for; empty for ready-made vectors
+            of which nobody said what made them.
         training: command, seed, data, figures; free form.
     """
 
@@ -121,7 +122,8 @@ def load_checkpoint(
     Args:
         folder: the checkpoint.
         backbone_weights: where the backbone's weights are (see `load_backbone_weights`); None
-            takes the source the checkpoint names. Not needed for a complete checkpoint.
+            takes the source the checkpoint names. A complete checkpoint needs none; given all the
+            same, they must be those it holds.
 
     Raises:
         CheckpointError: a file is missing or broken, tensors are missing or left over, or the
@@ -133,9 +135,11 @@ def load_checkpoint(
         tensors = {name: value.float() for name, value in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"cannot read {path} ({error}); copy or train the checkpoint again") from error
-    model = OVSDINO(info.model)
-    if info.backbone is not None and not info.complete:
+    model = _built(info.model, folder / CONFIG)
+    weights = None
+    if info.backbone is not None and (backbone_weights is not None or not info.complete):
         weights = _backbone(info.backbone, backbone_weights, folder)
+    if weights is not None and not info.complete:
         model.load_backbone(weights)
         expected = set(trained_tensors(model))
     else:
@@ -152,6 +156,17 @@ def load_checkpoint(
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit its {CONFIG}: {str(error).splitlines()[-1]}") from error
     return model.eval(), info
+
+
+def _built(config: ModelConfig, path: Path) -> OVSDINO:
+    """Return the model of a configuration; what only its parts can tell to be wrong is one line too."""
+    try:
+        return OVSDINO(config)
+    except (CheckpointError, RuntimeError, ValueError, TypeError, AssertionError, ArithmeticError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{path} describes no model that can be built ({reason}); correct it or copy the checkpoint again"
+        ) from error
 
 
 def _backbone(wanted: BackboneInfo, given: str | BackboneWeights | None, folder: Path) -> BackboneWeights:

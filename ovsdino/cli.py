@@ -132,8 +132,15 @@ def fit(
         _panel("Ready-made text vectors (.npz).", _TEXT),
     ] = None,
     text_names: Annotated[Optional[Path], _panel("Their names (.json).", _TEXT)] = None,  # noqa: UP045
-    text_model: Annotated[str, _panel("open_clip's model.", _TEXT)] = "ViT-B-16",
-    text_pretrained: Annotated[str, _panel("open_clip's tag of its weights.", _TEXT)] = "openai",
+    text_model: Annotated[
+        str,
+        _panel(
+            "open_clip's model; for OpenAI's weights from a file ViT-B-16-quickgelu, as a file does not tell "
+            "which GELU it was trained with.",
+            _TEXT,
+        ),
+    ] = "ViT-B-16",
+    text_pretrained: Annotated[str, _panel("open_clip's tag of its weights, or a file.", _TEXT)] = "openai",
     epochs: Annotated[int, _panel("Epochs.", _STEPS)] = 25,
     warmup_epochs: Annotated[float, _panel("Epochs of linear warm-up.", _STEPS)] = 1.0,
     batch_size: Annotated[int, _panel("Images a step, over all processes.", _STEPS)] = 64,
@@ -229,7 +236,12 @@ def fit(
     try:
         result = run(settings, say=lambda sentence: typer.echo(sentence, err=True))
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command with --resume goes on", err=True)
+        from ovsdino.progress import STATE
+
+        if (out / STATE).exists():
+            typer.echo("interrupted; the same command with --resume goes on", err=True)
+        else:
+            typer.echo("interrupted before a state was saved; the same command begins again", err=True)
         raise typer.Exit(130) from None
     if not result.main:
         return

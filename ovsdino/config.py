@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from ovsdino_runtime.errors import CheckpointError
 
 STRUCTURE_CHANNELS = 256  # SAM's image features: 256 channels …
 STRUCTURE_GRID = 64  # … on a 64 x 64 grid, for a 1024 px square
+_INTEGERS = ("window_px", "backbone_trainable_blocks", "decoder_stride", "embedding_dim", "norm_groups")
+_NUMBERS = ("alpha_init", "gamma_init", "score_scale_init", "score_bias_init")
 _LAYERS_OF_12 = {"dense": (2, 4, 6, 8, 10), "sparse": (3, 6, 9)}
 
 
@@ -59,8 +62,9 @@ class ModelConfig:
         """Refuse settings that contradict each other.
 
         Raises:
-            ValueError: a setting is out of range, or two of them exclude each other.
+            ValueError: a setting is of another type or out of range, or two of them exclude each other.
         """
+        self._check_types()
         if self.layers not in _LAYERS_OF_12:
             raise ValueError(f"layers is {self.layers!r}, but must be 'dense' or 'sparse'")
         if self.head not in ("structure", "linear"):
@@ -74,13 +78,34 @@ class ModelConfig:
             raise ValueError(f"decoder_stride is {self.decoder_stride}, but must be 1 or 2")
         if self.backbone_trainable_blocks < 0:
             raise ValueError("backbone_trainable_blocks must not be negative")
-        if self.window_px < 1 or self.embedding_dim < 1:
-            raise ValueError("window_px and embedding_dim must be positive")
+        for name in ("window_px", "embedding_dim", "norm_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be positive")
         if not self.encoder and (self.gate or self.alignment or self.backbone_trainable_blocks):
             raise ValueError(
                 "encoder=False leaves neither DINO nor SAE: set gate=False, alignment=False and "
                 "backbone_trainable_blocks=0 with it"
             )
+
+    def _check_types(self) -> None:
+        """Refuse what JSON may hold but no model can be built from; whole numbers become floats."""
+        for name in ("backbone", "layers", "head"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be a text")
+        if not self.backbone:
+            raise ValueError("backbone is empty, but must be timm's name of a ViT")
+        for name in ("alignment", "encoder", "gate"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be true or false")
+        for name in _INTEGERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name} is {value!r}, but must be a whole number")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"{name} is {value!r}, but must be a finite number")
+            object.__setattr__(self, name, float(value))  # parameters of whole numbers cannot be learned
 
     def fused_blocks(self, depth: int) -> tuple[int, ...]:
         """Return the 1-based blocks that eq. 7 fuses into the last, ascending and different.

@@ -17,6 +17,7 @@ from ovsdino.data.dataset import ViewDataset
 from ovsdino.data.samples import Sample, Source
 from ovsdino.data.specs import held_out, read_source
 from ovsdino.distributed import Ranks
+from ovsdino.foundation import Foundation, check_foundation, foundation_of
 from ovsdino.model import OVSDINO
 from ovsdino.objective import Objective
 from ovsdino.settings import TrainConfig
@@ -37,37 +38,49 @@ class Prepared:
         objective: model, text and losses, on the device.
         weights: the backbone's weights; None for a model without backbone.
         trained_names: the names the text encoder was asked for by the training data.
-        text_model: what made the text vectors.
+        text_model: what made the text vectors; empty where nobody said.
+        text: the same for people, naming ready-made vectors by their file.
         training: views to train on.
         validation: views to validate on; None where nothing is held out.
         cached_training: the training views' cached features, or None.
         cached_validation: the validation views' cached features, or None.
+        foundation: what the training stands on, so that it goes on with nothing else.
     """
 
     objective: Objective
     weights: BackboneWeights | None
     trained_names: tuple[str, ...]
     text_model: str
+    text: str
     training: ViewDataset
     validation: ViewDataset | None
     cached_training: CachedViews | None
     cached_validation: CachedViews | None
+    foundation: Foundation
 
 
-def prepare(config: TrainConfig, ranks: Ranks, say: Callable[[str], None]) -> Prepared:
+def prepare(
+    config: TrainConfig,
+    ranks: Ranks,
+    say: Callable[[str], None],
+    begun_on: Foundation | None = None,
+) -> Prepared:
     """Read data and weights, build the model, cache views if asked.
 
     Args:
         config: the settings.
         ranks: this process among those that train.
         say: takes sentences for the person who waits.
+        begun_on: what a resumed training began on, compared before views are cached; None for a new one.
 
     Raises:
-        OvsDinoError: anything that was named is missing, broken or does not fit.
+        OvsDinoError: anything that was named is missing, broken, does not fit, or is not what the
+            training began on.
     """
     sources = [read_source(spec) for spec in config.data]
     extra = [read_source(spec) for spec in config.val]
-    table, trained_names, text_model = _classes(config, sources, extra)
+    table, trained_names = _classes(config, sources, extra)
+    text_model, described = _text_model(config, int(table.vectors.shape[1]))
     for note in (*(note for source in (*sources, *extra) for note in source.notes), *table.notes):
         say(f"note: {note}")
     teacher = _teacher(config)
@@ -75,6 +88,10 @@ def prepare(config: TrainConfig, ranks: Ranks, say: Callable[[str], None]) -> Pr
     aligned = config.model.alignment and teacher is not None
     settings = replace(config.model, alignment=aligned, embedding_dim=int(table.vectors.shape[1]))
     weights = load_backbone_weights(settings.backbone, config.backbone_weights) if settings.encoder else None
+    train_samples, val_samples = _split(config, sources, extra)
+    foundation = foundation_of(config, weights, teacher, table, train_samples, val_samples)
+    if begun_on is not None:
+        check_foundation(begun_on, foundation)
     torch.manual_seed(config.seed)
     model = OVSDINO(settings)
     if weights is not None:
@@ -83,7 +100,6 @@ def prepare(config: TrainConfig, ranks: Ranks, say: Callable[[str], None]) -> Pr
     if teacher is not None:
         teacher.to(ranks.device)
     vectors = torch.from_numpy(table.vectors).to(ranks.device)
-    train_samples, val_samples = _split(config, sources, extra)
     say(
         f"{len(train_samples):,} images to train on, {len(val_samples):,} to validate on, "
         f"{len(table.names)} classes; {sum(p.numel() for p in model.parameters() if p.requires_grad):,} "
@@ -114,7 +130,9 @@ def prepare(config: TrainConfig, ranks: Ranks, say: Callable[[str], None]) -> Pr
 
     caches = (cached(training), cached(validation))
     objective = Objective(model, vectors, teacher, config.precision)
-    return Prepared(objective, weights, trained_names, text_model, training, validation, *caches)
+    return Prepared(
+        objective, weights, trained_names, text_model, described, training, validation, *caches, foundation
+    )
 
 
 def _cached(
@@ -161,8 +179,8 @@ def _teacher(config: TrainConfig) -> SamTeacher | None:
 
 def _classes(
     config: TrainConfig, sources: list[Source], extra: list[Source]
-) -> tuple[ClassTable, tuple[str, ...], str]:
-    """Return the classes, the names that training uses, and the text encoder's name."""
+) -> tuple[ClassTable, tuple[str, ...]]:
+    """Return the classes and the names that training uses."""
     if config.text_embeddings is not None and config.text_names is not None:
         sets = text.read_embedding_sets(config.text_embeddings, config.text_names)
         vectors = EmbeddingTable.from_sets(sets, ())
@@ -174,7 +192,20 @@ def _classes(
     table = class_table([*sources, *extra], known, embed, open_vocabulary=open_vocabulary)
     rows = {row for index in range(len(sources)) for row in table.rows_of(index).tolist()}
     trained = {name for row in rows for name in table.prompts[row]}
-    return table, tuple(sorted(trained)), text.text_model_name(config.text_model, config.text_pretrained)
+    return table, tuple(sorted(trained))
+
+
+def _text_model(config: TrainConfig, numbers: int) -> tuple[str, str]:
+    """Return what made the text vectors, empty where nobody said, and a description for people.
+
+    Ready-made vectors do not tell, and the default encoder is no statement about them.
+    """
+    name = text.text_model_name(config.text_model, config.text_pretrained)
+    if config.text_embeddings is None:
+        return name, name
+    said = "" if name == text.text_model_name() else name
+    described = f"ready-made: {config.text_embeddings.name}, {numbers} numbers"
+    return said, f"{described}, {said}" if said else described
 
 
 def _lookup(vectors: EmbeddingTable) -> Embed:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ovsdino.checkpoint import trained_tensors
+from ovsdino.foundation import Foundation
 from ovsdino.model import OVSDINO
 from ovsdino.settings import TrainConfig
 from ovsdino_runtime.errors import CheckpointError, OutputError
@@ -30,6 +31,7 @@ class Progress:
         best_epoch: the 0-based epoch that reached it.
         tensors: what training changes; empty before the first step.
         optimizer: AdamW's state; empty before the first step.
+        foundation: what the training stood on when it began; empty for a new one.
     """
 
     step: int = 0
@@ -37,6 +39,7 @@ class Progress:
     best_epoch: int | None = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
+    foundation: Foundation = field(default_factory=dict)
 
     def restore(self, model: OVSDINO, optimizer: torch.optim.Optimizer) -> None:
         """Put weights and the optimizer's state back.
@@ -56,7 +59,11 @@ class Progress:
 
 
 def write_progress(
-    config: TrainConfig, progress: Progress, model: OVSDINO, optimizer: torch.optim.Optimizer
+    config: TrainConfig,
+    progress: Progress,
+    foundation: Foundation,
+    model: OVSDINO,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Write the state; it appears whole or not at all.
 
@@ -65,6 +72,7 @@ def write_progress(
     """
     state = {
         "settings": json.dumps(config.recorded(), sort_keys=True),
+        "foundation": json.dumps(dict(foundation), sort_keys=True),
         "step": progress.step,
         "best_miou": progress.best_miou,
         "best_epoch": progress.best_epoch,
@@ -101,6 +109,7 @@ def read_progress(config: TrainConfig) -> Progress | None:
             state["best_epoch"],
             dict(state["tensors"]),
             dict(state["optimizer"]),
+            dict(json.loads(state["foundation"])),
         )
     except (pickle.UnpicklingError, RuntimeError, OSError, *_TORN) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

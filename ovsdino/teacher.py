@@ -97,13 +97,34 @@ def load_teacher(name: str) -> SamTeacher | None:
         return None
     source = DEFAULT if name == "sam" else name
     try:
-        from transformers import SamModel  # noqa: PLC0415 (seconds to import, often not needed)
+        from transformers import SamConfig, SamModel  # noqa: PLC0415 (seconds to import, often not needed)
 
-        model = SamModel.from_pretrained(source)
+        kind = SamConfig.get_config_dict(source)[0].get("model_type")
+        if kind != SamConfig.model_type:
+            # transformers would only warn, and start a SAM of random numbers.
+            raise CheckpointError(
+                f"the teacher {source} is a model of type {kind!r}, not 'sam'; name a SAM with --teacher, or "
+                "train without alignment with --teacher none"
+            )
+        # A mask decoder of another size does not matter; the encoder is checked below.
+        model, report = SamModel.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except CheckpointError:
+        raise
     except Exception as error:  # transformers and the hub's client raise many kinds
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"cannot load the teacher {source} ({first}); check the network, name its folder with "
             "--teacher, or train without alignment with --teacher none"
         ) from error
-    return SamTeacher(model.vision_encoder, int(model.config.vision_config.image_size), source)
+    absent = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
+    random = sorted(key for key in absent if key.startswith("vision_encoder."))
+    if random:
+        raise CheckpointError(
+            f"the teacher {source} lacks {len(random)} weights of SAM's image encoder or has them in another "
+            f"size, such as {random[0]}; name a whole SAM with --teacher, or train with --teacher none"
+        )
+    # Weights may be stored in FP16, which the pixels of `features` are not.
+    encoder = model.vision_encoder.float()
+    return SamTeacher(encoder, int(model.config.vision_config.image_size), source)

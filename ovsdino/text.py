@@ -70,7 +70,8 @@ def load_text_model(model: str = MODEL, pretrained: str = PRETRAINED) -> TextMod
 
     Args:
         model: open_clip's architecture name.
-        pretrained: open_clip's name of the weights, or a weights file.
+        pretrained: open_clip's name of the weights, or a weights file. A file does not tell which GELU
+            it was trained with: for OpenAI's weights name the architecture with `-quickgelu`.
 
     Raises:
         CheckpointError: open_clip knows no such model or weights, or cannot get them.
@@ -93,7 +94,8 @@ def load_text_model(model: str = MODEL, pretrained: str = PRETRAINED) -> TextMod
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"cannot load {text_model_name(model, pretrained)} ({reason}); connect to the network once, "
-            "give a weights file, or ready-made vectors: --text-embeddings FILE.npz --text-names FILE.json"
+            f"give a weights file (OpenAI's with --text-model {MODEL}-quickgelu), or ready-made vectors: "
+            "--text-embeddings FILE.npz --text-names FILE.json"
         ) from error
 
 
@@ -106,7 +108,7 @@ def encode_names(
     cache_folder: Path | None = None,
     text_model: TextModel | None = None,
 ) -> NDArray[np.float32]:
-    """Return the prompt-ensembled embeddings of names, float32 [n, D], unit norm (PROTOCOL, "Templates").
+    """Return the prompt-ensembled embeddings of names, float32 [n, D], unit norm (docs/protocol.md).
 
     Args:
         names: as the text encoder should read them.

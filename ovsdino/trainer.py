@@ -39,9 +39,9 @@ class FitResult:
     """Where a training left its checkpoints.
 
     Attributes:
-        best: the checkpoint with the highest validation mIoU; without validation the last.
+        best: the checkpoint with the highest validation mIoU; without a validation figure the last.
         last: the checkpoint after the last epoch.
-        best_miou: its validation mIoU in [0, 1]; None without validation.
+        best_miou: its validation mIoU in [0, 1]; None without one.
         main: whether this process is the one of several that should say so.
     """
 
@@ -76,8 +76,8 @@ def fit(
             )
         ensure_folder(config.out)
         progress = read_progress(config)
-        prepared = prepare(config, ranks, speak)
-        return _Training(config, ranks, prepared, progress, on_step).run()
+        prepared = prepare(config, ranks, speak, progress.foundation if progress is not None else None)
+        return _Training(config, ranks, prepared, progress, speak, on_step).run()
 
 
 class _Training:
@@ -89,9 +89,11 @@ class _Training:
         ranks: Ranks,
         prepared: Prepared,
         progress: Progress | None,
+        say: Callable[[str], None],
         on_step: Callable[[Line], None],
     ) -> None:
         self.config, self.ranks, self.prepared, self.on_step = config, ranks, prepared, on_step
+        self.say, self.said_unmeasured = say, False
         self.model = prepared.objective.model
         self.views = prepared.cached_training or prepared.training
         self.optimizer = create_optimizer(self.model, config)
@@ -140,8 +142,11 @@ class _Training:
             every = self.config.save_every
             ends = self.progress.step % self.steps_per_epoch == 0
             if every and self.progress.step % every == 0 and not ends and self.ranks.main:
-                write_progress(self.config, self.progress, self.model, self.optimizer)
+                self._write_progress()
         self._finish_epoch(epoch, started, bar)
+
+    def _write_progress(self) -> None:
+        write_progress(self.config, self.progress, self.prepared.foundation, self.model, self.optimizer)
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """Return this process's micro-batches of an epoch from a step on."""
@@ -199,7 +204,7 @@ class _Training:
     def _finish_epoch(self, epoch: int, started: float, bar: tqdm[Any]) -> None:
         """Validate, and keep what the epoch made."""
         config, prepared = self.config, self.prepared
-        figures: dict[str, float] = {}
+        figures: dict[str, float | None] = {}
         is_last = epoch + 1 == config.epochs
         if prepared.validation is not None and ((epoch + 1) % config.val_every == 0 or is_last):
             figures = validate(
@@ -210,20 +215,26 @@ class _Training:
                 config.micro_batch,
             )
         miou = figures.get("mean")
+        if figures and miou is None and not self.said_unmeasured:
+            self.said_unmeasured = True
+            self.say(
+                "note: no validation image has a labelled pixel, so there is no mIoU to choose the best by"
+            )
         if self.ranks.main:
-            better = miou is not None and miou > (self.progress.best_miou or -1.0)
+            best = self.progress.best_miou
+            better = miou is not None and (best is None or miou > best)
             if better:
                 self.progress.best_miou, self.progress.best_epoch = miou, epoch
             info = self._info(epoch, miou)
             save_checkpoint(config.out / "last", self.model, info)
-            if better or (prepared.validation is None and is_last):
+            if better or (is_last and self.progress.best_miou is None):  # nothing chose: the last is the best
                 save_checkpoint(config.out / "best", self.model, info)
             line = {"kind": "epoch", "step": self.progress.step, "epoch": epoch, "val_miou": miou}
             line |= {"val_miou_by_data": {k: v for k, v in figures.items() if k != "mean"}}
             line["seconds"] = round(time.perf_counter() - started, 2)
             if self.journal is not None:
                 self.journal.write(line)
-            write_progress(config, self.progress, self.model, self.optimizer)
+            self._write_progress()
             if miou is not None:
                 bar.write(f"epoch {epoch + 1}: validation mIoU {100 * miou:.1f}", file=sys.stderr)
         self.ranks.barrier()
@@ -241,7 +252,9 @@ class _Training:
             text_model=self.prepared.text_model,
             training={
                 "command": config.command,
-                "settings": config.recorded(),
+                # What was built: alignment needs a teacher, and the text vectors give the size.
+                "settings": config.recorded() | {"model": self.model.config.to_dict()},
+                "text": self.prepared.text,
                 "processes": self.ranks.world,
                 "images": len(self.prepared.training),
                 "epochs_done": epoch + 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import cv2
@@ -24,8 +25,10 @@ _LARGEST_PX = 512  # side to which larger labels are reduced, so that scores of 
 
 def validate(
     objective: Objective, views: ViewDataset, cached: CachedViews | None, ranks: Ranks, batch: int
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Return the mIoU of each data set, by its number as text, and their mean as "mean"; in [0, 1].
+
+    A data set without any labelled pixel in these squares has no figure: None. It has no part in the mean.
 
     Ours: one window a photograph, the largest square in its middle, against its labels at their
     own resolution (at most 512 px): a quick relative of the protocol's sliding window, whose figures
@@ -61,11 +64,13 @@ def validate(
             pairs = truth[known] * len(own) + found[known]
             counts[source] += torch.bincount(pairs, minlength=len(own) ** 2)
     objective.train(was_training)
-    results: dict[str, float] = {}
+    results: dict[str, float | None] = {}
     for source, count in counts.items():
         side = len(rows[source])
-        results[str(source)] = mean_iou(ranks.sum(count).cpu().numpy().reshape(side, side))
-    return {**results, "mean": float(np.nanmean(list(results.values())))}
+        miou = mean_iou(ranks.sum(count).cpu().numpy().reshape(side, side))
+        results[str(source)] = miou if math.isfinite(miou) else None
+    measured = [miou for miou in results.values() if miou is not None]
+    return {**results, "mean": sum(measured) / len(measured) if measured else None}
 
 
 @torch.no_grad()

@@ -84,10 +84,10 @@ class CachedViews(Dataset[View]):
             views: K, views a photograph.
 
         Raises:
-            DataError: the cache is not complete.
+            DataError: the cache is not complete, or damaged.
         """
         self.folder, self.layout, self.sources, self.views = folder, layout, sources, views
-        self.records = read_index(folder / INDEX)
+        self.records = read_records(folder, layout)
         if len(self.records) < views * len(sources):
             raise DataError(
                 f"{folder} holds {len(self.records)} of {views * len(sources)} views; let the caching "
@@ -122,18 +122,65 @@ class CachedViews(Dataset[View]):
         return ClassShares(np.array(classes, dtype=np.int64), planes[:-1], planes[-1])
 
 
-def read_index(path: Path, *, repair: bool = False) -> list[tuple[int, list[int]]]:
-    """Return first mask plane and classes of each listed view; a line cut off by an interruption is none.
+def read_records(folder: Path, layout: Layout, *, repair: bool = False) -> list[tuple[int, list[int]]]:
+    """Return first mask plane and classes of each view that a cache lists and holds.
+
+    A last line that an interruption cut off lists nothing. Each part is written before the index lists
+    it, so that a part too short for the index was damaged later.
 
     Args:
-        path: the index.
-        repair: whether to cut such a line off the file.
+        folder: where the cache lies.
+        layout: what it holds.
+        repair: whether to cut such a line off the index.
+
+    Raises:
+        DataError: the cache is damaged or cannot be read.
     """
-    if not path.exists():
-        return []
-    whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    if repair and len(kept) < len(whole):
-        with path.open("r+b") as file:
-            file.truncate(len(kept))
-    return [(int(first), list(classes)) for first, classes in map(json.loads, kept.splitlines())]
+    path = folder / INDEX
+    try:
+        if not path.exists():
+            return []
+        whole = path.read_bytes()
+        kept = whole[: whole.rfind(b"\n") + 1]
+        records = _parsed(kept.splitlines(), folder)
+        planes = sum(len(classes) + 1 for _, classes in records)
+        needed = {"masks": planes * layout.mask_px**2}
+        for name, (shape, kind) in layout.parts.items():
+            needed[name] = len(records) * int(np.prod(shape)) * kind.itemsize
+        for name, size in needed.items():
+            if not size:
+                continue
+            if not (folder / name).is_file():
+                raise _damaged(folder, f"its {name} are missing")
+            found = (folder / name).stat().st_size
+            if found < size:
+                raise _damaged(folder, f"its {name} have {found:,} of {size:,} bytes")
+        if repair and len(kept) < len(whole):
+            with path.open("r+b") as file:
+                file.truncate(len(kept))
+    except OSError as error:
+        raise DataError(f"cannot read the cached views in {folder}: {error.strerror or error}") from error
+    return records
+
+
+def _parsed(lines: list[bytes], folder: Path) -> list[tuple[int, list[int]]]:
+    """Return the records of an index, of which each begins where the one before it ends."""
+    records: list[tuple[int, list[int]]] = []
+    planes = 0
+    for number, line in enumerate(lines, 1):
+        try:
+            first, classes = json.loads(line)
+            whole = first == planes and all(isinstance(index, int) and index >= 0 for index in classes)
+        except (ValueError, TypeError):
+            whole = False
+        if not whole:
+            raise _damaged(folder, f"line {number} of its {INDEX} is no record")
+        records.append((planes, list(classes)))
+        planes += len(classes) + 1
+    return records
+
+
+def _damaged(folder: Path, what: str) -> DataError:
+    return DataError(
+        f"the cached views in {folder} are damaged: {what}; remove the folder to cache them anew"
+    )

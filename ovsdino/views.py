@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ovsdino.batches import loaded
 from ovsdino.data.dataset import View, ViewDataset
 from ovsdino.model import OVSDINO
 from ovsdino.teacher import Teacher
-from ovsdino.view_store import INDEX, CachedViews, Layout, layout_of, read_index
+from ovsdino.view_store import INDEX, CachedViews, Layout, layout_of, read_records
 from ovsdino_runtime.errors import CheckpointError, OutputError
 from ovsdino_runtime.files import atomic_file, ensure_folder
 
@@ -91,7 +91,7 @@ def cached_views(
         say: takes a sentence on the disk that is needed.
 
     Raises:
-        DataError: an image or label is broken.
+        DataError: an image or label is broken, or the cache is damaged.
         OutputError: the disk is too small or cannot be written.
         CheckpointError: features exceed FP16's range.
     """
@@ -99,7 +99,9 @@ def cached_views(
     text = json.dumps(key, sort_keys=True, default=list)
     folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
     layout = layout_of(model, teacher, views.mask_px, dtype)
-    if build:
+    wanted = len(views) * max(1, views.views)
+    # Looked at before the lock, so that a complete cache may lie where nobody can write.
+    if build and len(read_records(folder, layout)) < wanted:
         ensure_folder(folder)
         with _locked(folder / _LOCK, say):
             if not (folder / _KEY).exists():
@@ -129,19 +131,18 @@ class _Writer:
     def complete(self, batch: int, workers: int, say: Callable[[str], None]) -> None:
         """Compute what is missing, a batch at a time."""
         samples, numbers = len(self.views), max(1, self.views.views)
-        records = read_index(self.folder / INDEX, repair=True)
+        records = read_records(self.folder, self.layout, repair=True)
         tasks = [(number, index) for number in range(numbers) for index in range(samples)][len(records) :]
         if not tasks:
             return
         self._check_disk(len(tasks), len(records), say)
         planes = sum(len(classes) + 1 for _, classes in records)
         chunks = [tasks[start : start + batch] for start in range(0, len(tasks), batch)]
-        loader = DataLoader(self.views, batch_sampler=chunks, collate_fn=list, num_workers=workers)
         bar = tqdm(total=len(records) + len(tasks), initial=len(records), desc="caching views", unit="view")
         slot = len(records)
         try:
             with bar:
-                for chunk in loader:
+                for chunk in loaded(self.views, list, chunks, workers):
                     planes = self._append(slot, planes, chunk)
                     slot += len(chunk)
                     bar.update(len(chunk))

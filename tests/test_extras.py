@@ -20,9 +20,9 @@ BLOCKED = ("torch", "torchvision", "timm", "open_clip", "onnx", "transformers", 
         (
             "ovsdino_bench.cli",
             "accuracy --bundle {bundle} --data {data} --classes car --checkpoint x",
-            "[train]",
+            "ovsdino[bench]",
         ),
-        ("ovsdino_bench.cli", "merging a.png --bundle {bundle}", "ovsdino[train]"),
+        ("ovsdino_bench.cli", "merging a.png --bundle {bundle}", "ovsdino[bench]"),
     ],
     ids=["train", "export", "accuracy of a checkpoint", "merging"],
 )

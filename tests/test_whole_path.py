@@ -158,7 +158,7 @@ def test_the_real_backbone_goes_the_whole_path_on_photographs(
     command(
         train,
         monkeypatch,
-        f"ovsdino-train fit --data 'folder:{data}:{CAMVID}' --out {fit} {text} --teacher none "
+        f"ovsdino-train fit --data 'folder:{data}:{CAMVID},-' --out {fit} {text} --teacher none "
         f"--backbone vit_small_patch14_dinov2 --backbone-weights {BACKBONE} --trainable-blocks 0 "
         "--epochs 4 --batch-size 4 --lr 2e-3 --cache-views 1 --val-fraction 0",
     )

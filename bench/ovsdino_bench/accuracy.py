@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ovsdino_bench.bootstrap import miou_interval
 from ovsdino_bench.boundary import BoundaryCounts, count_boundaries
-from ovsdino_bench.folder import LabelledImage
+from ovsdino_bench.folder import UNLABELLED, LabelledImage
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError
@@ -84,14 +84,15 @@ def compare(
         bundle: geometry and text embeddings, the same for all.
         backends: what turns windows into features; the first is the reference for agreement.
         images: pictures with ground truth.
-        classes: names in label order; `label=prompt|prompt` as on the command line.
+        classes: names in label order; `label=prompt|prompt` as on the command line,
+            `-` for values that are unlabelled.
 
     Raises:
         DataError: labels and picture differ in size, or labels cannot be read.
         ImageError: a picture cannot be read.
     """
     segmenters = [Segmenter(bundle, backend) for backend in backends]
-    question: Question = segmenters[0].ask(classes, "none")
+    question: Question = segmenters[0].ask([name for name in classes if name != UNLABELLED], "none")
     classes_asked = len(question.names)
     counts: list[list[NDArray[np.int64]]] = [[] for _ in backends]
     boundaries = [BoundaryCounts.none(classes_asked) for _ in backends]

@@ -52,7 +52,7 @@ def accuracy(
     bundle: Annotated[Path, typer.Option(help="Bundle to measure.")],
     data: Annotated[Path, typer.Option(help="Folder with images/ and labels/ (PNG indices, 255 ignored).")],
     classes: Annotated[
-        str, typer.Option(help="Names in label order; label=prompt|prompt asks for another name.")
+        str, typer.Option(help="Names in label order; label=prompt asks for another name, - is unlabelled.")
     ],
     checkpoint: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
@@ -73,7 +73,7 @@ def accuracy(
     from ovsdino_bench.accuracy import compare
     from ovsdino_bench.folder import labelled_folder
     from ovsdino_runtime.backends import Backend
-    from ovsdino_runtime.backends.selection import open_backend
+    from ovsdino_runtime.backends.selection import choose_backend
     from ovsdino_runtime.bundle import Bundle
     from ovsdino_runtime.vocabulary import parse_classes
 
@@ -82,11 +82,14 @@ def accuracy(
     images = labelled_folder(data, names)
     backends: list[Backend] = []
     if checkpoint is not None:
-        with needing("train", "measuring a checkpoint"):
+        with needing("bench", "measuring a checkpoint"):
             from ovsdino.torch_backend import TorchBackend
 
         backends.append(TorchBackend.open(checkpoint, backbone_weights))
-    backends.append(open_backend(opened, device.value))
+    backend, note = choose_backend(opened, device.value)
+    if note:
+        typer.echo(f"note: {note}", err=True)
+    backends.append(backend)
     result = compare(opened, backends, images[:limit] if limit else images, names)
     typer.echo(json.dumps(_as_dict(result, block), indent=2) if as_json else _table(result, block))
 
@@ -108,7 +111,7 @@ def merging(
     """Time window scores to labels, against the usual C x H x W logits in PyTorch; prints JSON."""
     from ovsdino_bench.machine import machine
 
-    with needing("train", "timing the usual way"):
+    with needing("bench", "timing the usual way"):
         from ovsdino_bench.merging import time_merging
     from ovsdino_runtime.preprocess import load_image
     from ovsdino_runtime.segmenter import Segmenter

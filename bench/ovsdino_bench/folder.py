@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.inputs import PICTURE_SUFFIXES
 from ovsdino_runtime.metrics import IGNORE
 
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+UNLABELLED = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +23,19 @@ class LabelledImage:
 
     Attributes:
         image: the picture's file.
-        labels: the label PNG; its values are indices into the classes.
-        classes: number of classes.
+        labels: the label PNG; its values are indices into the names.
+        counted: for each name whether it is a class; the others are unlabelled.
     """
 
     image: Path
     labels: Path
-    classes: int
+    counted: tuple[bool, ...]
 
     def truth(self) -> NDArray[np.uint8]:
-        """Return the label map, uint8 [H, W].
-
-        255 is ignored, and so is the first value after the classes, which data sets like CamVid use for
-        "unlabelled".
+        """Return the label map, uint8 [H, W]: places among the classes that count, 255 for unlabelled.
 
         Raises:
-            DataError: the file cannot be read, is no index map, or holds another value.
+            DataError: the file cannot be read, is no index map, or holds a value without a name.
         """
         try:
             with Image.open(self.labels) as picture:
@@ -46,14 +44,16 @@ class LabelledImage:
             raise DataError(f"cannot read the labels {self.labels}: {error}") from error
         if values.ndim != 2 or values.dtype != np.uint8:
             raise DataError(f"{self.labels} is no 8-bit index map: it is {values.dtype} {values.shape}")
-        values = np.where(values == self.classes, np.uint8(IGNORE), values)
-        outside = (values != IGNORE) & (values > self.classes)
+        names = len(self.counted)
+        outside = (values != IGNORE) & (values >= names)
         if outside.any():
             raise DataError(
-                f"{self.labels} holds the value {int(values[outside][0])}, "
-                f"but there are {self.classes} classes and 255 for ignore"
+                f"{self.labels} holds the value {int(values[outside][0])}, but there are names for 0 to "
+                f"{names - 1} and 255 is unlabelled; name all values, - for those that are unlabelled too"
             )
-        return np.asarray(values, dtype=np.uint8)
+        places = np.full(256, IGNORE, dtype=np.uint8)
+        places[:names][list(self.counted)] = np.arange(sum(self.counted))
+        return np.asarray(places[values], dtype=np.uint8)
 
 
 def labelled_folder(folder: Path, classes: Sequence[str]) -> tuple[LabelledImage, ...]:
@@ -61,7 +61,7 @@ def labelled_folder(folder: Path, classes: Sequence[str]) -> tuple[LabelledImage
 
     Args:
         folder: holds `images/` and `labels/`; a label has its picture's name and ends in .png.
-        classes: the classes, in the order of the label values.
+        classes: the names, in the order of the label values; `-` for values that are unlabelled.
 
     Raises:
         DataError: a folder or a label is missing, or there is no picture.
@@ -70,14 +70,15 @@ def labelled_folder(folder: Path, classes: Sequence[str]) -> tuple[LabelledImage
     for needed in (images, labels):
         if not needed.is_dir():
             raise DataError(f"{folder} has no {needed.name}/ folder; expected images/ and labels/ in it")
-    found = sorted(path for path in images.iterdir() if path.suffix.lower() in _PICTURES)
+    found = sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not found:
-        raise DataError(f"{images} holds no pictures ({', '.join(sorted(_PICTURES))})")
+        raise DataError(f"{images} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
     missing = [path.name for path in found if not (labels / f"{path.stem}.png").is_file()]
     if missing:
         raise DataError(
             f"{labels} lacks the labels of {len(missing)} of {len(found)} pictures: {missing[0]}, …"
         )
+    counted = tuple(name != UNLABELLED for name in classes)
     return tuple(
-        LabelledImage(image=path, labels=labels / f"{path.stem}.png", classes=len(classes)) for path in found
+        LabelledImage(image=path, labels=labels / f"{path.stem}.png", counted=counted) for path in found
     )

@@ -19,7 +19,7 @@ from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import vocabulary
 from ovsdino_runtime.windows import WindowGrid
 
-Labels = NDArray[np.intp]
+Labels = NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ def usual_labels(maps: NDArray[np.float32], grid: WindowGrid) -> Labels:
         part += scores[:, : part.shape[1], : part.shape[2]]
         count[top : top + window, left : left + window] += 1
     merged = F.interpolate((total / count)[None], size=grid.size_hw, mode="bilinear")[0]
-    return np.asarray(merged.argmax(dim=0).numpy(), dtype=np.intp)
+    return np.asarray(merged.argmax(dim=0).numpy(), dtype=np.uint32)
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

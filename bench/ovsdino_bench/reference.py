@@ -1,7 +1,7 @@
-"""The usual, slow, obviously right way from window scores to labels, in PyTorch (PROTOCOL steps 3-4).
+"""The usual, slow, obviously right way from window scores to labels (docs/protocol.md, steps 3-4).
 
-The runtime's fast way is tested against it. Everything is float64, one window after another, with the
-whole C x H x W array in memory, as the field's own code does it.
+The runtime's fast way is tested against it. In PyTorch; everything is float64, one window after another,
+with the whole C x H x W array in memory, as the field's own code does it.
 """
 
 from __future__ import annotations

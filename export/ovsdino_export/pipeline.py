@@ -28,7 +28,7 @@ from ovsdino_runtime.vocabulary import IMAGENET_TEMPLATES
 
 NO_LICENSE = "not stated"
 _WINDOWS_PER_STRIDE = 2  # sec. 5.1: 448 px windows at stride 224
-_LONG_PER_SHORT = 2048 / 448  # PROTOCOL step 1
+_LONG_PER_SHORT = 2048 / 448  # docs/protocol.md, step 1
 _OUTPUT = "features"
 
 Progress = Callable[[str], object]

@@ -5,29 +5,47 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ovsdino.data.labels import Labels, Mask, labels_of_masks
-from ovsdino.data.polygons import polygon_mask, rle_mask
+from ovsdino.data.polygons import box_mask, polygon_mask, rle_mask
 from ovsdino.data.samples import Source, file_bytes
 from ovsdino_runtime.errors import DataError
 
 
 @dataclass(frozen=True)
 class CocoInstance:
-    """One annotation: its number, its class index, COCO's `segmentation`, and whether it is a crowd."""
+    """One annotation.
+
+    Attributes:
+        number: its own.
+        index: its class.
+        segmentation: COCO's; empty where there is only a box.
+        crowd: whether it is one.
+        box: COCO's `bbox`, kept where there is only a box.
+    """
 
     number: int
     index: int
     segmentation: Any
     crowd: bool
+    box: Any = None
+
+    @property
+    def box_only(self) -> bool:
+        """Whether nobody drew its outline."""
+        return isinstance(self.segmentation, list) and not self.segmentation
 
     def mask(self, size_hw: tuple[int, int]) -> Mask:
-        """Return its mask, bool [H, W]; ValueError says what is wrong with it."""
+        """Return its mask or its box, bool [H, W]; ValueError says what is wrong with it."""
+        if self.box_only:
+            if not isinstance(self.box, list):
+                raise ValueError("neither an outline nor a box")
+            return box_mask(self.box, size_hw)
         if isinstance(self.segmentation, Mapping):
             return rle_mask(self.segmentation, size_hw)
         if isinstance(self.segmentation, list):
@@ -54,7 +72,9 @@ class CocoSample:
     def labels(self, size_hw: tuple[int, int]) -> Labels:
         """Return the labels.
 
-        Ours: a crowd's outline is coarse, so what it alone covers is unlabelled, for every class.
+        Ours: a crowd's outline is coarse, so what it alone covers is unlabelled, for every class. In the
+        box of an object without outline all is unlabelled, so that no other object's pixels there say
+        that this one is not there.
 
         Raises:
             DataError: the photograph has another size, or an annotation is broken.
@@ -65,19 +85,22 @@ class CocoSample:
                 f"{self.size_hw[1]}x{self.size_hw[0]}"
             )
         masks: list[tuple[int, Mask]] = []
-        ignore = np.zeros(size_hw, dtype=np.bool_)
+        ignore, boxes = np.zeros((2, *size_hw), dtype=np.bool_)
         for instance in self.instances:
             try:
                 mask = instance.mask(size_hw)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 raise DataError(
                     f"{self.annotations}: annotation {instance.number} of {self.image.name} has {error}"
                 ) from error
-            if instance.crowd:
+            if instance.box_only:
+                boxes |= mask
+            elif instance.crowd:
                 ignore |= mask
             else:
                 masks.append((instance.index, mask))
-        return labels_of_masks(masks, ignore)
+        labels = labels_of_masks(masks, ignore)
+        return replace(labels, labelled=labels.labelled & ~boxes)
 
     def content(self) -> Iterable[bytes]:
         """Yield the photograph's bytes and the annotations."""
@@ -116,6 +139,7 @@ def read_coco(annotations: Path, images: Path, names: tuple[str, ...] = ()) -> S
                     index_of[item["category_id"]],
                     item["segmentation"],
                     bool(item.get("iscrowd", 0)),
+                    None if item["segmentation"] else item.get("bbox"),
                 )
             )
         samples = tuple(
@@ -135,7 +159,15 @@ def read_coco(annotations: Path, images: Path, names: tuple[str, ...] = ()) -> S
         if not sample.image.is_file():
             raise DataError(f"{annotations} lists {sample.image.name}, which is not in {images}")
     labels = [categories[number] for number in sorted(categories)]
-    return Source(f"coco:{annotations}:{images}", _renamed(labels, names, annotations), samples)
+    bare = sum(instance.box_only for sample in samples for instance in sample.instances)
+    return Source(
+        f"coco:{annotations}:{images}",
+        _renamed(labels, names, annotations),
+        samples,
+        (f"{annotations}: {bare} of its annotations have no outline; their boxes are unlabelled",)
+        if bare
+        else (),
+    )
 
 
 def _renamed(labels: list[str], names: tuple[str, ...], annotations: Path) -> tuple[str, ...]:

@@ -25,10 +25,11 @@ class FolderSample:
     classes: int
 
     def labels(self, size_hw: tuple[int, int]) -> Labels:
-        """Return the labels; 255 and every value without a class name mean "unlabelled".
+        """Return the labels; 255 means "unlabelled".
 
         Raises:
-            DataError: the PNG is unreadable, in colour, or of another size than the photograph.
+            DataError: the PNG is unreadable, in colour, of another size than the photograph, or holds
+                a value without a name.
         """
         try:
             with Image.open(self.label) as opened:
@@ -46,7 +47,13 @@ class FolderSample:
                 f"{size_hw[1]}x{size_hw[0]}; a label must be as large as its image"
             )
         index_map = values.astype(np.int64)
-        return labels_of_map(index_map, self.classes)
+        try:
+            return labels_of_map(index_map, self.classes)
+        except ValueError as error:
+            raise DataError(
+                f"{self.label}: {error}, but there are names for 0 to {self.classes - 1} and 255 is "
+                "unlabelled; name all values, - for those that are unlabelled too"
+            ) from error
 
     def content(self) -> Iterable[bytes]:
         """Yield the bytes of both files."""

@@ -117,9 +117,15 @@ def labels_of_map(index_map: NDArray[np.integer], classes: int) -> Labels:
     """Return the labels of a map that names one class per pixel.
 
     Args:
-        index_map: integer [H, W]; 255 and every value from `classes` on mean "unlabelled".
+        index_map: integer [H, W]; 255 means "unlabelled".
         classes: how many classes there are.
+
+    Raises:
+        ValueError: another value has no class.
     """
+    outside = index_map[((index_map < 0) | (index_map >= classes)) & (index_map != IGNORE)]
+    if outside.size:
+        raise ValueError(f"it holds the value {int(outside[0])}")
     labelled = (index_map < classes) & (index_map != IGNORE)
     present = tuple(int(value) for value in np.unique(index_map[labelled]))
     masks = [index_map == value for value in present]

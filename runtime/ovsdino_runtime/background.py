@@ -1,4 +1,4 @@
-"""What happens to pixels of none of the classes (PROTOCOL, "Prompts and background")."""
+"""What happens to pixels of none of the classes (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from ovsdino_runtime.errors import VocabularyError
 from ovsdino_runtime.meanings import meanings
 from ovsdino_runtime.names import plain, readings
-from ovsdino_runtime.vocabulary import ClassQuery, resolve, vocabularies
+from ovsdino_runtime.vocabulary import ClassQuery, Resolution, resolve, vocabularies
 
 BACKGROUND = "background"
 # The literature's stuff names, in the spellings of the embeddings' own vocabularies.
@@ -139,8 +139,7 @@ def background_query(
         names = _stuff_beside(queries, known, open_vocabulary)
     else:
         asked = {prompt for query in queries for prompt in query.prompts}
-        wanted = ClassQuery(label=BACKGROUND, prompts=policy.names)
-        found = resolve([wanted], known, open_vocabulary=open_vocabulary).queries[0]
+        found = _resolved(policy, known, open_vocabulary).queries[0]
         names = tuple(name for name in found.prompts if name not in asked)
     if names:
         return ClassQuery(label=BACKGROUND, prompts=names)
@@ -150,6 +149,19 @@ def background_query(
         "every name of the background is asked for as a class, or unknown to the bundle; "
         "choose other names or --background none"
     )
+
+
+def background_notes(policy: Background, known: Collection[str], *, open_vocabulary: bool) -> tuple[str, ...]:
+    """Return what names of a policy were understood as others; see `background_query` for the rest."""
+    if policy.kind != "names" or policy.names == STUFF:
+        return ()
+    notes = _resolved(policy, known, open_vocabulary).notes
+    return tuple(f"background: {note}" for note in notes)
+
+
+def _resolved(policy: Background, known: Collection[str], open_vocabulary: bool) -> Resolution:
+    wanted = ClassQuery(label=BACKGROUND, prompts=policy.names)
+    return resolve([wanted], known, open_vocabulary=open_vocabulary)
 
 
 def _stuff_beside(
@@ -170,5 +182,5 @@ def _covers_a_vocabulary(queries: Sequence[ClassQuery]) -> bool:
     return any(
         asked.issuperset(prompt for query in item.queries for prompt in query.prompts)
         for item in vocabularies().values()
-        if not item.has_background
+        if item.covers_every_pixel
     )

@@ -82,6 +82,11 @@ def segment_files(
             yield _segment_file(segmenter, question, path, folder / stem, max_pixels, scores)
         except OvsDinoError as error:
             yield Failed(file=str(path), error=str(error))
+        except OSError as error:  # a name too long for its outputs, for instance
+            reason = error.strerror or type(error).__name__
+            yield Failed(
+                file=str(path), error=f"cannot write the outputs of {path}: {reason}; rename it or move --out"
+            )
         except MemoryError:
             yield Failed(
                 file=str(path),

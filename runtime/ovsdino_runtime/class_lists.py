@@ -18,17 +18,20 @@ _FAMILIES = (("voc20", "voc21"), ("context59", "context60"), ("coco_stuff", "coc
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """The classes of a benchmark (PROTOCOL, "Class names, in label order").
+    """The classes of a benchmark (docs/protocol.md).
 
     Attributes:
         name: its canonical name.
         queries: the classes in label order.
         has_background: whether the benchmark's label 0 is the background, which is none of `queries`.
+        covers_every_pixel: whether the classes leave nothing over in the images they are made for; lists of
+            objects alone do.
     """
 
     name: str
     queries: tuple[ClassQuery, ...]
     has_background: bool
+    covers_every_pixel: bool
 
 
 def vocabulary(name: str) -> Vocabulary:
@@ -79,6 +82,7 @@ def vocabularies() -> Mapping[str, Vocabulary]:
             name=name,
             queries=tuple(parse_query(text) for text in classes(name)),
             has_background=entry.get("background", False),
+            covers_every_pixel=not entry.get("background", entry.get("objects_only", False)),
         )
         for name, entry in data.items()
     }

@@ -173,7 +173,7 @@ def _segment(
     segmenter = Segmenter.open(bundle, device.value)
     question = segmenter.ask(classes, background)
     ensure_folder(out)
-    for note in notes(question):
+    for note in (*([segmenter.note] if segmenter.note else []), *notes(question)):
         typer.echo(f"note: {note}", err=True)
     pictures, without_pictures = find_pictures(images)
     for argument in without_pictures:

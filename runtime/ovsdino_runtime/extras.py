@@ -22,6 +22,13 @@ def needing(extras: str, what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ovsdino"):
+            raise  # a mistake of ours, which no installation mends
         raise BackendUnavailable(
-            f"{what} needs {error.name}, which is not installed; run pip install 'ovsdino[{extras}]'"
+            f"{what} needs {error.name}, which is not installed; {how_to_install(extras)}"
         ) from error
+
+
+def how_to_install(extras: str) -> str:
+    """Return what to do about missing extras, as the end of a sentence."""
+    return f"install ovsdino[{extras}]: in the checkout, run pip install '.[{extras}]'"

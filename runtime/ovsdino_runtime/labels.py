@@ -25,8 +25,8 @@ _GATHER_LIMIT = 1 << 20  # numbers gathered at a time
 Patches = NDArray[np.float32]
 
 
-def argmax_labels(stacked: Patches, grid: WindowGrid) -> NDArray[np.intp]:
-    """Return the plane with the highest merged score at every pixel, [H, W].
+def argmax_labels(stacked: Patches, grid: WindowGrid) -> NDArray[np.uint16 | np.uint32]:
+    """Return the plane with the highest merged score at every pixel, [H, W]; uint16 where that suffices.
 
     Equal to the argmax over `grid.merge(stacked)`, but for planes whose scores differ by rounding
     alone. Ties go to the lowest index.
@@ -35,7 +35,8 @@ def argmax_labels(stacked: Patches, grid: WindowGrid) -> NDArray[np.intp]:
         stacked: S of `WindowGrid.stack`, float32 [P, windows_y * h, windows_x * w].
         grid: the windows.
     """
-    labels = np.zeros(grid.size_hw, dtype=np.intp)
+    labels: NDArray[np.uint16 | np.uint32]
+    labels = np.zeros(grid.size_hw, dtype=np.uint16 if len(stacked) <= 1 << 16 else np.uint32)
     if len(stacked) == 1:
         return labels
     slack = _SLACK * max(float(np.abs(stacked).max()), 1e-30)
@@ -46,14 +47,16 @@ def argmax_labels(stacked: Patches, grid: WindowGrid) -> NDArray[np.intp]:
     for row in grid.rows.cells:
         band = last[row.support]
         possible = _candidates(band, support, slack)
-        merged = np.tensordot(weights[row.start : row.stop, row.support], band, axes=1)
+        # Stacks of small products, not a few large ones: BLAS would spread those over threads, which for
+        # such sizes costs more than it saves.
+        merged = np.matmul(weights[row.start : row.stop, row.support], band.transpose(1, 0, 2))
         for span in spans:
             out = labels[row.start : row.stop, span.start : span.stop]
             planes = np.flatnonzero(possible[span.cells].any(axis=0))
             if len(planes) == 1:
                 out[:] = planes[0]
             else:
-                out[:] = planes[span.winners(merged[:, span.support[:, None], planes])]
+                out[:] = planes[span.winners(merged[span.support][:, :, planes])]
     return labels
 
 
@@ -76,9 +79,8 @@ class _Span:
     weights: Patches
 
     def winners(self, merged: Patches) -> NDArray[np.intp]:
-        """Return the best plane of each pixel, [rows, n], for rows that are merged already, [rows, k, p]."""
-        scores = np.tensordot(self.weights, merged, axes=(1, 1))  # [n, rows, p]
-        best: NDArray[np.intp] = scores.argmax(axis=2).T
+        """Return the best plane of each pixel, [rows, n], for rows that are merged already, [k, rows, p]."""
+        best: NDArray[np.intp] = np.matmul(self.weights, merged.transpose(1, 0, 2)).argmax(axis=2)
         return best
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 from ovsdino_runtime.errors import BundleError
 
 SCHEMA_VERSION = 1
+_LARGEST = 1 << 14  # of any size: beyond every model, within what resizing takes
+_TEXTS = ("name", "created_by", "text_model", "license")
 _T = TypeVar("_T")
 
 
@@ -58,7 +61,7 @@ class Manifest:
         window_px: side of the square window the graph takes.
         stride_px: distance between windows (sec. 5.1: 224).
         short_side_px: the image's short side after resizing (sec. 5.1: 448).
-        long_side_px: bound on the image's long side after resizing (PROTOCOL: 2048).
+        long_side_px: bound on the image's long side after resizing (docs/protocol.md: 2048).
         grid_hw: rows and columns of features that one window gives.
         embedding_dim: D, the size of the text space.
         score_scale: learned factor on the cosine; probabilities are sigmoid(scale * cosine + bias).
@@ -116,7 +119,7 @@ class Manifest:
         if not isinstance(data, dict):
             raise BundleError(f"{where} holds no manifest; export the bundle again")
         schema = data.get("schema")
-        if not isinstance(schema, int) or isinstance(schema, bool):
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
             raise BundleError(f"{where} names no schema version; export the bundle again")
         if schema > SCHEMA_VERSION:
             raise BundleError(
@@ -129,32 +132,61 @@ class Manifest:
             known["image_input"] = _tensor(data["image_input"])
             known["image_output"] = _tensor(data["image_output"])
             rows, columns = data["grid_hw"]
-            known["grid_hw"] = (int(rows), int(columns))
-            known["templates"] = tuple(data["templates"])
+            known["grid_hw"] = (rows, columns)
+            known["templates"] = _templates(data["templates"])
             known["files"] = {name: _file_entry(**entry) for name, entry in data["files"].items()}
             manifest = cls(**known)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
                 f"{where} is no complete manifest ({error!r}); export the bundle again"
             ) from error
-        manifest._check_types(where)
+        manifest._check(where)
         return manifest
 
-    def _check_types(self, where: str) -> None:
-        for name in ("window_px", "stride_px", "short_side_px", "long_side_px", "embedding_dim"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise BundleError(
-                    f"{where}: {name} is {value!r}, but must be a positive whole number; "
-                    "export the bundle again"
-                )
-        for name in ("score_scale", "score_bias"):
-            if not isinstance(getattr(self, name), (int, float)):
-                raise BundleError(f"{where}: {name} is not a number; export the bundle again")
+    def _check(self, where: str) -> None:
+        """Refuse values that make no sense together, whoever wrote them.
+
+        Raises:
+            BundleError: one does not.
+        """
+        sizes = ("window_px", "stride_px", "short_side_px", "long_side_px", "embedding_dim")
+        problems = [
+            f"{name} is {getattr(self, name)!r}, but must be a whole number from 1 to {_LARGEST}"
+            for name in sizes
+            if not _is_size(getattr(self, name))
+        ]
+        problems += [f"{name} is no text" for name in _TEXTS if not isinstance(getattr(self, name), str)]
+        problems += [
+            f"{name} is no finite number"
+            for name in ("score_scale", "score_bias")
+            if not isinstance(getattr(self, name), (int, float)) or not math.isfinite(getattr(self, name))
+        ]
+        if not all(_is_size(side) for side in self.grid_hw):
+            problems.append(f"grid_hw is {list(self.grid_hw)}, but must be two whole numbers")
+        if not all(isinstance(text, str) and text.count("{}") == 1 for text in self.templates):
+            problems.append("a template has not exactly one {}")
+        if not problems and self.stride_px > self.window_px:
+            problems.append(
+                f"a stride of {self.stride_px} leaves gaps between windows of {self.window_px} px"
+            )
+        if not problems and self.short_side_px > self.long_side_px:
+            problems.append(f"the short side, {self.short_side_px} px, is longer than the long side")
+        if problems:
+            raise BundleError(f"{where}: {problems[0]}; export the bundle again")
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
 
 
 def _tensor(data: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(name=str(data["name"]), dtype=str(data["dtype"]), shape=tuple(data["shape"]))
+
+
+def _templates(data: object) -> tuple[Any, ...]:
+    if not isinstance(data, list):
+        raise TypeError("templates are a list")
+    return tuple(data)
 
 
 def _file_entry(sha256: object, bytes: object) -> FileEntry:

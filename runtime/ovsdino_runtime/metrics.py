@@ -138,6 +138,6 @@ def iou_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def mean_iou(counts: NDArray[np.int64]) -> float:
-    """Return mIoU in [0, 1] over the classes that occur; NaN if none does (PROTOCOL step 5)."""
+    """Return mIoU in [0, 1] over the classes that occur; NaN if none does (docs/protocol.md, step 5)."""
     values = iou_per_class(counts)
     return float(np.nanmean(values)) if np.any(np.isfinite(values)) else float("nan")

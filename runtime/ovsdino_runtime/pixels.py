@@ -1,4 +1,4 @@
-"""The only mean and standard deviation in the project (PROTOCOL step 2)."""
+"""The only mean and standard deviation in the project (docs/protocol.md, step 2)."""
 
 from __future__ import annotations
 

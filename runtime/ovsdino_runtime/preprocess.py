@@ -85,7 +85,7 @@ def as_rgb(image: NDArray[Any] | Image.Image) -> NDArray[np.uint8]:
 
 
 def resized_hw(size_hw: tuple[int, int], short_side_px: int, long_side_px: int) -> tuple[int, int]:
-    """Return the size, height and width, that an image is resized to (PROTOCOL step 1).
+    """Return the size, height and width, that an image is resized to (docs/protocol.md, step 1).
 
     Keeps the ratio; the short side becomes `short_side_px` unless the long one would exceed
     `long_side_px`. No side falls below one pixel.
@@ -101,7 +101,9 @@ def resized_hw(size_hw: tuple[int, int], short_side_px: int, long_side_px: int) 
 
 
 def resize(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the image resized, uint8 [h, w, 3]: bilinear, no antialias, OpenCV's rounding (PROTOCOL step 1).
+    """Return the image resized, uint8 [h, w, 3]: bilinear, no antialias, OpenCV's rounding.
+
+    See docs/protocol.md, step 1.
 
     Args:
         image: uint8 [H, W, 3].
@@ -160,11 +162,11 @@ def _rgb_of_pillow(image: Image.Image) -> NDArray[np.uint8]:
         raise ImageError("its pixels are 32-bit numbers of unknown range; convert it to 8 or 16 bits")
     if image.mode.startswith("I;16"):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        image = Image.new("RGB", image.size, "white")
-        image.paste(clear, mask=clear)
     try:
+        if image.has_transparency_data:
+            clear = image.convert("RGBA")
+            image = Image.new("RGB", image.size, "white")
+            image.paste(clear, mask=clear)
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
     except ValueError as error:
         raise ImageError(f"its colours are of mode {image.mode}; convert it to RGB") from error

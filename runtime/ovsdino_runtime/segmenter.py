@@ -13,8 +13,15 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from ovsdino_runtime.backends import Backend
-from ovsdino_runtime.backends.selection import DeviceChoice, open_backend
-from ovsdino_runtime.background import BACKGROUND, STUFF, Background, background_query, parse_background
+from ovsdino_runtime.backends.selection import DeviceChoice, choose_backend
+from ovsdino_runtime.background import (
+    BACKGROUND,
+    STUFF,
+    Background,
+    background_notes,
+    background_query,
+    parse_background,
+)
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import BundleError, InferenceError, VocabularyError
 from ovsdino_runtime.labels import argmax_labels
@@ -100,11 +107,13 @@ class Segmenter:
         bundle: what is served.
         backend: what runs the image graph.
         text: names to embeddings.
+        note: what a person should know about the choice of the backend, or None.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, note: str | None = None) -> None:
         self.bundle = bundle
         self.backend = backend
+        self.note = note
         self.text = TextEmbeddings(bundle)
 
     @classmethod
@@ -116,7 +125,7 @@ class Segmenter:
             BackendUnavailable: the device cannot be had.
         """
         opened = Bundle.open(bundle)
-        return cls(opened, open_backend(opened, device))
+        return cls(opened, *choose_backend(opened, device))
 
     def ask(
         self, classes: Sequence[str | ClassQuery] | Vocabulary, background: Background | str = "auto"
@@ -129,7 +138,10 @@ class Segmenter:
 
         Raises:
             VocabularyError: a name is unknown, twice there or missing, or the policy makes no sense.
+            TypeError: `classes` is one text instead of a list.
         """
+        if isinstance(classes, str):
+            raise TypeError(f"classes must be a list of names; for one class pass [{classes!r}]")
         whole = isinstance(classes, Vocabulary)
         requests: Sequence[str | ClassQuery] = classes.queries if isinstance(classes, Vocabulary) else classes
         policy = parse_background(background) if isinstance(background, str) else background
@@ -153,6 +165,7 @@ class Segmenter:
                 f"a class is called {BACKGROUND!r} and the policy adds one of that name; "
                 "call it otherwise or use --background none"
             )
+        more_notes = background_notes(policy, self.text.known, open_vocabulary=self.text.open_vocabulary)
         prompts = tuple(prompt for query in queries for prompt in query.prompts)
         asked = {prompt for query in resolution.queries for prompt in query.prompts}
         return Question(
@@ -162,7 +175,7 @@ class Segmenter:
             embeddings=self.text.embed(prompts, classes.name if isinstance(classes, Vocabulary) else None),
             groups=np.repeat(np.arange(len(queries)), [len(query.prompts) for query in queries]),
             threshold=policy.threshold,
-            notes=resolution.notes,
+            notes=(*resolution.notes, *more_notes),
             untrained=tuple(sorted(asked - self.text.trained)),
         )
 
@@ -239,9 +252,9 @@ class Segmenter:
             if question.threshold is not None:  # a plane of its own, the same everywhere
                 stacked = np.concatenate([stacked, np.full_like(stacked[:1], question.threshold)])
                 groups = np.append(groups, groups[-1] + 1)
-            found = groups[argmax_labels(stacked, encoded.grid)]
             small = len(question.names) <= 256
-            labels: Labels = found.astype(np.uint8) if small else found.astype(np.uint16)
+            classes_of: Labels = groups.astype(np.uint8) if small else groups.astype(np.uint16)
+            labels = classes_of[argmax_labels(stacked, encoded.grid)]
         merged = None
         if scores:
             with _timed(timings, "scores"):

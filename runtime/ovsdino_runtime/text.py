@@ -22,7 +22,7 @@ from ovsdino_runtime.vocabulary import related_sets
 def ensemble(vectors: Vectors) -> Vectors:
     """Return the embedding of a name, float32 [D], from those of its prompts.
 
-    Each is normalised, they are averaged, the mean is normalised (PROTOCOL, "Templates").
+    Each is normalised, they are averaged, the mean is normalised (docs/protocol.md).
 
     Args:
         vectors: float32 [T, D], one a template, of any length.

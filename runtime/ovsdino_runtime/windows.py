@@ -3,7 +3,7 @@
 Upsampling a window's scores, adding windows up, dividing by their count and resizing to the
 original image are all linear and act on rows and columns apart. Folded together they are one matrix
 per axis: the merged score map of a class is `rows.weights @ S @ columns.weights.T`, where S holds
-the patch scores of all windows, stacked as the windows lie (PROTOCOL steps 3 and 4).
+the patch scores of all windows, stacked as the windows lie (docs/protocol.md, steps 3 and 4).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Axis:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """First pixel of every window; a last window may repeat the one before (PROTOCOL step 3)."""
+        """First pixel of every window; a last window may repeat the one before (docs/protocol.md, step 3)."""
         length, window, stride = self.resized_px, self.window_px, self.stride_px
         count = max(length - window + stride - 1, 0) // stride + 1
         return tuple(max(min(i * stride + window, length) - window, 0) for i in range(count))

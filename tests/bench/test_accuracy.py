@@ -15,7 +15,7 @@ from ovsdino_bench import cli
 from ovsdino_bench.folder import labelled_folder
 from ovsdino_runtime.errors import DataError
 
-NAMES = "car,road,tree"
+NAMES = "car,road,tree,-"
 
 
 def dataset(folder: Path, colours: Mapping[str, tuple[int, int, int]]) -> Path:

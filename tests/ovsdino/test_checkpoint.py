@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,100 @@ def test_a_broken_checkpoint_is_refused_in_a_sentence(tmp_path: Path, damage: st
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(folder)
     assert "\n" not in str(caught.value)
+
+
+ODD: list[tuple[str, object]] = [
+    ("norm_groups", 7), ("norm_groups", 0), ("norm_groups", True), ("norm_groups", None),
+    ("alpha_init", "x"), ("gamma_init", None), ("score_scale_init", float("nan")),
+    ("backbone_trainable_blocks", 1.5), ("backbone_trainable_blocks", 99), ("window_px", "64"),
+    ("window_px", 65), ("embedding_dim", 0), ("backbone", 3), ("backbone", ""), ("backbone", "resnet18"),
+    ("gate", "yes"), ("layers", ["dense"]), ("decoder_stride", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), ODD)
+def test_a_configuration_with_an_odd_value_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    folder = tmp_path / "c"
+    saved(folder)
+    data = json.loads((folder / "config.json").read_text())
+    data["model"][name] = value
+    (folder / "config.json").write_text(json.dumps(data))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(folder)
+    assert "\n" not in str(caught.value)
+    assert "config.json" in str(caught.value)
+
+
+def test_whole_numbers_serve_as_starts_of_the_scalars() -> None:
+    model = OVSDINO(replace(CONFIG, alpha_init=1, gamma_init=0, score_scale_init=10, score_bias_init=-2))
+    assert model.score_scale.dtype == torch.float32
+    assert model.config == ModelConfig(**model.config.to_dict())
+
+
+def test_backbone_weights_given_beside_a_complete_checkpoint_must_be_those_it_holds(tmp_path: Path) -> None:
+    model = saved(tmp_path / "c", complete=True)
+    loaded, _ = load_checkpoint(tmp_path / "c", "random:3")
+    assert torch.equal(outputs(loaded), outputs(model))
+    with pytest.raises(CheckpointError, match="fingerprint"):
+        load_checkpoint(tmp_path / "c", "random:4")
+    with pytest.raises(CheckpointError, match="no backbone weights at"):
+        load_checkpoint(tmp_path / "c", "nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("pos_embed", torch.zeros(5)),
+        ("pos_embed", torch.zeros(1, 0, 192)),
+        ("pos_embed", torch.zeros(1, 5, 3)),
+        ("patch_embed.proj.weight", torch.zeros(())),
+        ("patch_embed.proj.weight", torch.zeros(3, 3)),
+    ],
+)
+def test_weights_with_a_tensor_of_odd_shape_are_refused_in_a_sentence(
+    tmp_path: Path, name: str, tensor: torch.Tensor
+) -> None:
+    tensors = load_backbone_weights(TINY, "random:0").tensors | {name: tensor}
+    save_file(tensors, tmp_path / "odd.safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        load_backbone_weights(TINY, str(tmp_path / "odd.safetensors"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "repo", "file"),
+    [
+        ("hub:someone/vits", "someone/vits", "a.safetensors"),  # the safest format, the first by name
+        ("hub:someone/vits/deep/other.pth", "someone/vits", "deep/other.pth"),
+        (None, "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", "model.safetensors"),
+    ],
+)
+def test_weights_from_the_hub_are_those_of_the_file_it_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, repo: str, file: str
+) -> None:
+    there = ["README.md", "a.pth", "b.safetensors", "a.safetensors", "deep/other.pth"]
+    seeds = {name: seed for seed, name in enumerate([*there, "model.safetensors"], start=10)}
+
+    def download(asked: str, name: str) -> str:
+        assert asked == repo
+        tensors = load_backbone_weights(TINY, f"random:{seeds[name]}").tensors
+        path = tmp_path / Path(name).name
+        save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda asked: there if asked == repo else [])
+    weights = load_backbone_weights(TINY, source)
+    assert weights.source == (source or f"timm:{TINY}")
+    assert weights.fingerprint == load_backbone_weights(TINY, f"random:{seeds[file]}").fingerprint
+
+
+def test_a_repository_without_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda asked: ["README.md"])
+    with pytest.raises(CheckpointError, match="someone/words holds no"):
+        load_backbone_weights(TINY, "hub:someone/words")
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,17 @@ def test_class_shares_are_the_mean_of_a_map_enlarged_to_a_common_multiple(
     assert all(covered[index].max() <= 0.5 / 255 + 1e-6 for index in missing)
 
 
-def test_255_and_values_without_a_name_are_unlabelled() -> None:
-    labels = labels_of_map(np.array([[0, 1, 2], [254, 255, 300]]), 2)
+def test_255_is_unlabelled() -> None:
+    labels = labels_of_map(np.array([[0, 1, 255], [255, 255, 255]]), 2)
     assert labels.classes == (0, 1)
     np.testing.assert_array_equal(labels.labelled, [[True, True, False], [False] * 3])
     np.testing.assert_array_equal(labels.masks[1], [[False, True, False], [False] * 3])
+
+
+@pytest.mark.parametrize("value", [2, 254, 300, -1])
+def test_a_value_without_a_name_is_refused(value: int) -> None:
+    with pytest.raises(ValueError, match=f"the value {value}"):
+        labels_of_map(np.array([[0, 1, value]]), 2)
 
 
 def test_255_stays_unlabelled_where_there_are_more_names_than_that() -> None:

@@ -9,18 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ovsdino.data.coco import read_coco
 from ovsdino.data.folder import read_folder
+from ovsdino.data.labels import UNLABELLED
+from ovsdino.data.polygons import rle_mask
 from ovsdino.data.samples import Source, read_sample
 from ovsdino.data.specs import coco_names, held_out, read_source
 from ovsdino.data.yolo import read_yolo
 from ovsdino_runtime.errors import DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-CAMVID = "sky,building,pole,road,sidewalk,tree,traffic sign,fence,car,person,bicyclist=rider"
+CAMVID = "sky,building,pole,road,sidewalk,tree,traffic sign,fence,car,person,bicyclist=rider,-"
 real = [
     pytest.mark.real,
     pytest.mark.skipif(not SHARED.is_dir(), reason="the real images are not here"),
@@ -90,8 +95,22 @@ def test_a_faulty_folder_is_refused_in_one_line_that_names_the_file(
     spoil, named = FOLDER_FAULTS[fault]
     spoil(data)
     with pytest.raises(DataError) as error:
-        read_all(read_folder(data, ("car", "road")))
+        read_all(read_folder(data, ("car", "road", "tree", "sky")))
     assert named in one_line(error)
+
+
+def test_a_label_value_without_a_name_is_refused_by_file_and_value(
+    painted: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = painted(tmp_path / "data", 2)
+    (label,) = read_folder(data, ("car", "road", "tree", "-")).samples[1:]
+    assert label.labels((48, 64)).classes == (0, 1, 2, 3)
+    values = np.array(Image.open(data / "labels" / "01.png"))
+    values[0, 0] = 7
+    Image.fromarray(values).save(data / "labels" / "01.png")
+    with pytest.raises(DataError, match=r"01\.png.*the value 7") as error:
+        read_all(read_folder(data, ("car", "road", "tree", "-")))
+    one_line(error)
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
@@ -257,6 +276,37 @@ def test_what_only_a_crowd_covers_is_unlabelled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels.labelled, ~crowd | labels.masks[0])
 
 
+@given(arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+def test_compressed_run_lengths_are_read_as_pycocotools_does(mask: NDArray[np.bool_]) -> None:
+    from pycocotools import mask as coco_mask
+
+    packed = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    found = rle_mask({"size": list(mask.shape), "counts": packed["counts"].decode()}, mask.shape)
+    np.testing.assert_array_equal(found, mask)
+    listed = rle_mask({"size": list(mask.shape), "counts": column_runs(mask)}, mask.shape)
+    np.testing.assert_array_equal(listed, mask)
+
+
+def test_an_object_with_only_a_box_is_no_negative_in_it(tmp_path: Path) -> None:
+    path = coco(
+        tmp_path,
+        [
+            {"segmentation": [], "bbox": [10.5, 4, 9, 8.2]},
+            {"segmentation": [square(0, 0, 16)], "category_id": 90},
+            {"segmentation": [square(30, 10, 5)]},
+        ],
+    )
+    (note,) = read_coco(path, tmp_path / "images").notes
+    assert "1 of its annotations" in note
+    labels = only_labels(path)
+    assert labels.classes == (1, 0)
+    expected = np.ones(SIZE_HW, dtype=np.bool_)
+    expected[4:13, 10:20] = False  # where the tooth covers it, too: a pixel may belong to both
+    np.testing.assert_array_equal(labels.labelled, expected)
+    assert labels.masks[1].sum() == 25
+    assert not read_coco(coco(tmp_path, []), tmp_path / "images").notes
+
+
 @pytest.mark.parametrize(
     ("annotations", "changes", "said"),
     [
@@ -266,6 +316,26 @@ def test_what_only_a_crowd_covers_is_unlabelled(tmp_path: Path) -> None:
         ([{"segmentation": {"size": [30, 40], "counts": [9]}}], {}, "cover 9 pixels"),
         ([{"segmentation": {"size": [30, 40]}}], {}, "without counts"),
         ([{"segmentation": None}], {}, "neither"),
+        ([{"segmentation": [[0, 0, 1, 1, 1e9, 2]]}], {}, "far outside"),
+        ([{"segmentation": [[0, 0, 1, 1, 2, -1e300]]}], {}, "far outside"),
+        ([{"segmentation": [[0, 0, 1, 1, 2, 81]]}], {}, "coordinate 81, far outside"),
+        ([{"segmentation": [[0, 0, 1, 1, 2, -41]]}], {}, "coordinate -41, far outside"),
+        ([{"segmentation": [[0, 0, 1, 1, 2, 10**400]]}], {}, "no image has"),
+        ([{"segmentation": [[0, 0, 1, 1, 2, float("nan")]]}], {}, "not finite"),
+        ([{"segmentation": {"size": [30, 40], "counts": [1300, -100]}}], {}, "below 0"),
+        ([{"segmentation": {"size": [30, 40], "counts": [600.0, 600]}}], {}, "600.0, which is no whole"),
+        ([{"segmentation": {"size": [30, 40], "counts": [True, 1199]}}], {}, "no whole number"),
+        ([{"segmentation": {"size": [30, 40], "counts": "52"}}], {}, "cover 7 pixels"),
+        ([{"segmentation": {"size": [30, 40], "counts": ""}}], {}, "cover 0 pixels"),
+        ([{"segmentation": {"size": [30, 40], "counts": "5@"}}], {}, "below 0"),
+        ([{"segmentation": {"size": [30, 40], "counts": "5P"}}], {}, "end within a number"),
+        ([{"segmentation": {"size": [30, 40], "counts": "5" + "o" * 500}}], {}, "no image needs"),
+        ([{"segmentation": {"size": [30, 40], "counts": "5 é"}}], {}, "character ' '"),
+        ([{"segmentation": []}], {}, "neither an outline nor a box"),
+        ([{"segmentation": [], "bbox": [1, 2, 3]}], {}, "x, y, width and height"),
+        ([{"segmentation": [], "bbox": [1, 2, 3, -4]}], {}, "x, y, width and height"),
+        ([{"segmentation": [], "bbox": [1.5, 2, 10**400, 4]}], {}, "annotation 0 of a.png has"),
+        ([{"segmentation": [], "bbox": [1, 2, 3, 1e300]}], {}, "a box with .* far outside"),
         ([{"segmentation": [], "category_id": 4}], {}, "category 4"),
         ([{"segmentation": [], "image_id": 4}], {}, "image 4"),
         ([{}], {}, "segmentation"),
@@ -361,6 +431,7 @@ def test_camvid_is_read(part: str) -> None:
         image, labels = read_sample(sample)
         assert image.shape == (360, 480, 3)
         assert labels.masks.sum(axis=0).max() == 1
+        labels = labels.renumbered([*range(11), UNLABELLED])
         np.testing.assert_array_equal(labels.masks.any(axis=0), labels.labelled)
         assert 0.8 < labels.labelled.mean() <= 1
         road = labels.masks[labels.classes.index(3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,49 @@ def test_what_is_no_sam_is_refused_in_one_line(tmp_path: Path, tiny_sam: Path) -
     SamModel(SamConfig(**settings)).save_pretrained(small)
     with pytest.raises(CheckpointError, match="32x32"):
         load_teacher(str(small))
+
+
+def test_another_kind_of_model_is_no_teacher(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    BertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="type 'bert', not 'sam'") as error:
+        load_teacher(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fault", ["missing", "other size"])
+def test_a_sam_without_its_whole_image_encoder_is_refused(fault: str, tmp_path: Path, tiny_sam: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "part"
+    shutil.copytree(tiny_sam, folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = "vision_encoder.neck.conv1.weight"
+    if fault == "missing":
+        del tensors[name]
+    else:
+        tensors[name] = torch.zeros(3)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"lacks 1 weights.*{name}") as error:
+        load_teacher(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_stored_in_half_precision_give_features(tmp_path: Path, tiny_sam: Path) -> None:
+    from transformers import SamModel
+
+    SamModel.from_pretrained(tiny_sam).half().save_pretrained(tmp_path)
+    whole, half = load_teacher(str(tiny_sam)), load_teacher(str(tmp_path))
+    assert whole is not None
+    assert half is not None
+    images = torch.randint(0, 256, (1, 1024, 1024, 3), generator=torch.manual_seed(0)).byte()
+    found, expected = half.features(images), whole.features(images)
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() < 0.02 * expected.norm()
 
 
 def test_training_on_a_view_brings_its_structure_to_the_teachers_features(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import subprocess
 import sys
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ovsdino.checkpoint import load_checkpoint, read_info
-from ovsdino.cli import main
+from ovsdino.cli import fit, main
+from ovsdino.settings import TrainConfig
 from ovsdino_runtime.errors import OvsDinoError
 
 if TYPE_CHECKING:
@@ -181,7 +184,43 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(trainer, "fit", interrupted)
     assert run(monkeypatch, *usual(world)) == 130
-    assert "--resume" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "begins again" in said
+    assert "--resume" not in said  # there is nothing to go on with yet
+    (world.folder / "run").mkdir()
+    (world.folder / "run" / "state.pt").touch()
+    assert run(monkeypatch, *usual(world)) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+
+
+def test_the_options_defaults_are_the_settings_defaults_and_the_papers() -> None:
+    elsewhere = {
+        "trainable_blocks": "backbone_trainable_blocks",
+        "lr": "lr_heads",
+        "crop_scale": "scale",
+    }
+    settings = TrainConfig(data=("x",), out=Path("x"))
+    known = {
+        field.name: getattr(part, field.name)
+        for part in (settings, settings.model, settings.augmentation)
+        for field in dataclasses.fields(part)
+    }
+    options = {
+        elsewhere.get(name, name): tuple(option.default) if option.default == [] else option.default
+        for name, option in inspect.signature(fit).parameters.items()
+        if name not in ("data", "out", "config")
+    }
+    assert options == {name: known[name] for name in options}
+    assert {field.name for field in dataclasses.fields(TrainConfig)} - set(options) == {
+        "data", "out", "model", "augmentation", "command",
+    }  # fmt: skip
+    paper = {  # sec. 5.1
+        "batch_size": 64, "epochs": 25, "warmup_epochs": 1, "lr_heads": 1e-4, "lr_blocks": 1e-5,
+        "weight_decay": 1e-4, "window_px": 448, "backbone": "vit_base_patch14_dinov2", "teacher": "sam",
+        "text_model": "ViT-B-16", "text_pretrained": "openai", "backbone_trainable_blocks": 3,
+        "layers": "dense", "decoder_stride": 2,
+    }  # fmt: skip
+    assert {name: options[name] for name in paper} == paper
 
 
 @pytest.mark.real

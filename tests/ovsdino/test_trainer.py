@@ -13,7 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
+from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.batches import epoch_order
 from ovsdino.checkpoint import load_checkpoint, read_info
 from ovsdino.data.dataset import Collate, View
@@ -30,6 +32,8 @@ from ovsdino_runtime.errors import BackendUnavailable, CheckpointError, DataErro
 from ovsdino_runtime.metrics import confusion, mean_iou
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import World
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -150,13 +154,98 @@ def test_a_finished_training_is_neither_overwritten_nor_continued_by_accident(wo
         fit(replace(config, resume=True))
 
 
+def _another_backbone(world: World) -> None:
+    """Put other weights where the training's lie."""
+    save_file(load_backbone_weights("test_vit", "random:9").tensors, world.folder / "vit.safetensors")
+
+
+def _another_image(world: World) -> None:
+    for kind in ("images", "labels"):
+        (world.data / kind / "99.png").write_bytes((world.data / kind / "00.png").read_bytes())
+
+
+def _another_name(world: World) -> None:
+    for kind in ("images", "labels"):
+        (world.data / kind / "00.png").rename(world.data / kind / "000.png")
+
+
+def _other_vectors(world: World) -> None:
+    with np.load(world.text_embeddings) as before:
+        np.savez(world.text_embeddings, street=np.roll(before["street"], 1, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_another_backbone, "the backbone's fingerprint was"),
+        (_another_image, "the number of training images was 6, now it is 7"),
+        (_another_name, "the list of training images was"),
+        (_other_vectors, "the text vectors' digest was"),
+    ],
+)
+def test_a_training_goes_on_only_on_what_it_began_with(
+    world: World, change: Callable[[World], None], named: str
+) -> None:
+    weights = world.folder / "vit.safetensors"
+    save_file(load_backbone_weights("test_vit", "random:0").tensors, weights)
+    config = world.config("run", epochs=1, backbone_weights=str(weights))
+    fit(config)
+    fit(replace(config, resume=True))
+    change(world)
+    with pytest.raises(CheckpointError) as error:
+        fit(replace(config, resume=True))
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_another_named_text_encoder_of_ready_made_vectors_is_believed(world: World) -> None:
+    result = fit(world.config("run", epochs=1, text_model="ViT-L-14"))
+    assert read_info(result.last).text_model == "open_clip ViT-L-14 openai"
+
+
+def test_validation_without_a_labelled_pixel_makes_the_last_epoch_the_best(
+    world: World, painted: Any
+) -> None:
+    other = painted(world.folder / "other", 2)
+    for path in (other / "labels").iterdir():
+        Image.fromarray(np.full((48, 64), 255, dtype=np.uint8)).save(path)
+    said: list[str] = []
+    config = world.config("run", val=(f"folder:{other}:car,road,tree,sky",))
+    result = fit(config, say=said.append)
+    assert result.best_miou is None
+    assert (result.best / "model.safetensors").read_bytes() == (
+        result.last / "model.safetensors"
+    ).read_bytes()
+    assert len([line for line in said if "no validation image has a labelled pixel" in line]) == 1
+    epochs = [line for line in read_journal(config.out) if line["kind"] == "epoch"]
+    assert [line["val_miou"] for line in epochs] == [None, None]
+    assert epochs[0]["val_miou_by_data"] == {"1": None}
+    for path in (config.out / "metrics.jsonl", result.best / "config.json", result.last / "config.json"):
+        assert "NaN" not in path.read_text()
+
+
+@pytest.mark.parametrize(("mious", "best"), [((0.0, 0.0), 1), ((0.0, 0.2), 2), ((None, 0.0), 2)])
+def test_an_miou_of_zero_is_a_figure_that_only_a_higher_one_replaces(
+    world: World, monkeypatch: pytest.MonkeyPatch, mious: tuple[float | None, ...], best: int
+) -> None:
+    from ovsdino import trainer
+
+    figures = iter(mious)
+    monkeypatch.setattr(trainer, "validate", lambda *arguments: {"mean": next(figures)})
+    result = fit(world.config("run"))
+    assert result.best_miou == mious[best - 1]
+    assert read_info(result.best).training["epochs_done"] == best
+
+
 def test_checkpoints_say_what_they_were_made_from_and_best_is_the_best(world: World) -> None:
     config = world.config("run", epochs=3, lr_heads=3e-3, command="ovsdino-train fit …", seed=5)
     result = fit(config)
     info = read_info(result.last)
     assert info.trained_names == ("car", "road", "sky", "tree")
     assert info.model == replace(config.model, alignment=False, embedding_dim=16)
-    assert info.text_model == "open_clip ViT-B-16 openai"
+    assert info.text_model == ""  # ready-made vectors do not tell what made them
+    assert info.training["text"] == "ready-made: text.npz, 16 numbers"
+    assert info.training["settings"]["model"] == info.model.to_dict()
     assert info.training["command"] == "ovsdino-train fit …"
     assert info.training["settings"]["seed"] == 5
     assert info.training["epochs_done"] == 3
@@ -382,7 +471,7 @@ def test_a_self_contained_checkpoint_needs_no_backbone_weights(world: World) -> 
     result = fit(world.config("whole", epochs=1, self_contained=True))
     info = read_info(result.last)
     assert info.complete
-    model, _ = load_checkpoint(result.last, "nowhere.safetensors")
+    model, _ = load_checkpoint(result.last, None)
     other, _ = load_checkpoint(fit(world.config("delta", epochs=1)).last)
     for name, value in other.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -234,10 +235,57 @@ def test_a_process_that_does_not_cache_refuses_an_incomplete_cache(world: World)
         )  # fmt: skip
 
 
-def test_an_unreadable_photograph_stops_the_caching_in_one_line(world: World) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("cache_views", [0, 1])
+def test_an_unreadable_photograph_stops_the_training_in_one_line(
+    world: World, cache_views: int, workers: int
+) -> None:
     path = sorted((world.data / "images").iterdir())[0]
     path.write_bytes(b"no picture")
     with pytest.raises(DataError) as error:
-        prepared(world.config("run", cache_views=1))
+        fit(world.config("run", cache_views=cache_views, workers=workers, val_fraction=0))
     assert path.name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def _spoil(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "part cut": (lambda folder: os.truncate(folder / "blocks", 100), "blocks have 100 of"),
+    "masks cut": (lambda folder: os.truncate(folder / "masks", 100), "masks have 100 of"),
+    "part missing": (lambda folder: (folder / "tokens").unlink(), "tokens are missing"),
+    "garbage": (lambda folder: _spoil(folder / "index.jsonl", b"]]\n", b"]]\n\xff\0 no\n"), "line 2 of"),
+    "no classes": (lambda folder: _spoil(folder / "index.jsonl", b"[0, [", b"[0, 3]\n[0, ["), "line 1 of"),
+    "line lost": (lambda folder: _spoil(folder / "index.jsonl", b"[0, [", b"[1, ["), "line 1 of"),
+}
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_refused_in_one_line_that_says_to_remove_it(
+    world: World, damage: str, more: int
+) -> None:
+    folder = cache_of(world.config("run", cache_views=1))
+    spoil, said = DAMAGES[damage]
+    spoil(folder)
+    before = changed_files(folder)
+    with pytest.raises(DataError, match=f"damaged: .*{said}.*; remove the folder") as error:
+        cache_of(world.config("run", cache_views=1 + more))
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert changed_files(folder) == before
+
+
+def test_a_complete_cache_needs_no_lock_and_may_be_read_only(world: World) -> None:
+    folders = list(cache_of(world.config("run", cache_views=1)).parent.iterdir())
+    for folder in folders:
+        (folder / "lock").unlink()
+        folder.chmod(0o555)
+    assert cache_of(world.config("run", cache_views=1)) in folders
+    assert not any((folder / "lock").exists() for folder in folders)  # root may write anywhere
+    for folder in folders:
+        folder.chmod(0o755)

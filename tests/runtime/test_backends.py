@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ovsdino_runtime.backends import ort
+from ovsdino_runtime.backends import ort, selection
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import IMAGE_GRAPH, Bundle
 from ovsdino_runtime.errors import BackendUnavailable, BundleError, InferenceError
@@ -40,6 +40,28 @@ def test_cuda_without_a_gpu_is_an_error_and_auto_takes_the_cpu(
         open_backend(bundle, "cuda")
     assert open_backend(bundle, "auto").name == "onnxruntime-cpu"
     assert capfd.readouterr().err == ""
+
+
+def test_auto_says_that_the_gpu_stays_idle_only_where_there_is_one(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU here")
+    bundle = Bundle.open(tiny_bundle)
+    assert selection.choose_backend(bundle, "auto")[1] is None
+    monkeypatch.setattr(selection, "_GPU_FILES", (str(tmp_path),))
+    backend, note = selection.choose_backend(bundle, "auto")
+    assert backend.name == "onnxruntime-cpu"
+    assert note is not None
+    assert "CPU" in note
+    assert selection.choose_backend(bundle, "cpu")[1] is None
+
+
+def test_windows_of_another_size_than_the_manifest_says_are_refused_on_opening(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    wrong = Bundle(bundle.path, replace(bundle.manifest, window_px=56))
+    with pytest.raises(BundleError, match="windows of 56 px"):
+        open_backend(wrong, "cpu")
 
 
 def test_a_session_that_fell_back_to_the_cpu_is_an_error(
@@ -83,7 +105,7 @@ def test_a_file_that_is_no_graph_is_a_bundle_error(tmp_path: Path) -> None:
     broken = tmp_path / IMAGE_GRAPH
     broken.write_bytes(b"not an onnx file")
     with pytest.raises(BundleError, match="cannot load"):
-        ort.open_ort(broken, "cpu")
+        ort.open_ort(broken, "cpu", 28)
 
 
 def test_windows_that_the_graph_cannot_take_are_one_error_not_a_traceback(tiny_bundle: Path) -> None:

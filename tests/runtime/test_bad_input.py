@@ -417,3 +417,14 @@ def test_classes_must_be_given_in_exactly_one_way(options: tuple[str, ...], ovsd
     ran = ovsdino_run("a.png", *options)
     assert ran.code == 2  # a usage error
     assert "exactly one of --classes, --vocabulary, --classes-file" in ran.err
+
+
+def test_a_name_too_long_for_its_outputs_does_not_stop_the_others(
+    tmp_path: Path, tiny_bundle: Path, ovsdino_run: Callable[..., Any], paint: Callable[..., Path]
+) -> None:
+    long = paint(tmp_path / ("x" * 246 + ".png"))
+    good = paint(tmp_path / "good.png")
+    result = ovsdino_run(long, good, "--classes", "car", "--bundle", tiny_bundle, "--out", tmp_path / "out")
+    assert result.code == 1
+    assert [line.startswith("error: ") for line in result.errors] == [True, True]
+    assert len(list((tmp_path / "out").iterdir())) == 2

@@ -348,7 +348,7 @@ def test_an_array_of_floats_is_a_mistake() -> None:
 
 @pytest.mark.parametrize(
     ("size_hw", "expected"),
-    [  # the list of PROTOCOL.md
+    [  # the sizes of docs/protocol.md, step 1
         ((480, 640), (448, 597)),
         ((427, 640), (448, 671)),
         ((333, 500), (448, 673)),
@@ -404,3 +404,11 @@ def test_resizing_is_bilinear_without_antialias(
     found = resize(image, target_hw)
     assert found.shape == (*target_hw, 3)
     assert np.abs(found - bilinear(image, target_hw)).max() <= 1.01
+
+
+def test_premultiplied_grey_is_refused_in_a_sentence_or_read() -> None:
+    picture = Image.new("La", (4, 4))
+    try:
+        assert as_rgb(picture).shape == (4, 4, 3)
+    except ImageError as error:
+        assert "La" in str(error)  # noqa: PT017 - either outcome is right

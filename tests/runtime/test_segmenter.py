@@ -217,3 +217,23 @@ def test_a_benchmark_with_a_background_class_gets_one_and_another_gets_none(
         question = segmenter.ask(asked)
         assert len(question.names) == len(asked.queries) + wanted
         assert (question.background_index is not None) == wanted
+
+
+def test_one_text_instead_of_a_list_of_names_is_a_mistake_in_the_program(segmenter: Segmenter) -> None:
+    with pytest.raises(TypeError, match=r"pass \['car'\]"):
+        segmenter.ask("car")
+
+
+def test_names_of_the_background_that_were_understood_as_others_are_told(segmenter: Segmenter) -> None:
+    question = segmenter.ask(["car"], "skies|tree")
+    assert any("skies" in note and "sky" in note for note in question.notes)
+    assert not segmenter.ask(["car"], "sky|tree").notes
+
+
+def test_objects_typed_by_hand_leave_a_background_though_a_benchmark_has_none(
+    tmp_path: Path, write_tiny_bundle: Callable[[Path, Colours], Path]
+) -> None:
+    asked = [query.prompts[0] for query in vocabulary("voc20").queries]
+    colours = {name: (index * 9 % 256, index * 5 % 256, index) for index, name in enumerate([*asked, "sky"])}
+    question = Segmenter.open(write_tiny_bundle(tmp_path / "bundle", colours), "cpu").ask(asked)
+    assert question.background_index == len(asked)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.errors import BackendUnavailable, BundleError, InferenceError
+from ovsdino_runtime.extras import how_to_install
 
 Device = Literal["cpu", "cuda"]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -47,18 +48,26 @@ class OrtBackend:
         return np.asarray(features, dtype=np.float32)
 
 
-def open_ort(path: Path, device: Device) -> Backend:
+def open_ort(path: Path, device: Device, window_px: int) -> Backend:
     """Open an ONNX file.
 
     Args:
         path: the image graph.
         device: where it must run; nothing else is tried.
+        window_px: side of the windows it must take.
 
     Raises:
         BackendUnavailable: there is no ONNX Runtime, or it cannot run on the device.
-        BundleError: ONNX Runtime cannot load the file.
+        BundleError: ONNX Runtime cannot load the file, or it takes other windows.
     """
-    return OrtBackend(open_session(path, device), device)
+    session = open_session(path, device)
+    shape = session.get_inputs()[0].shape
+    if list(shape[1:]) != [window_px, window_px, 3]:
+        raise BundleError(
+            f"{path} takes images of {shape}, the manifest says windows of {window_px} px; "
+            "export the bundle again"
+        )
+    return OrtBackend(session, device)
 
 
 def open_session(path: Path, device: Device) -> Any:
@@ -69,7 +78,7 @@ def open_session(path: Path, device: Device) -> Any:
     if provider not in available:
         raise BackendUnavailable(
             f"device {device!r} was asked for, but this ONNX Runtime has only {', '.join(available)}; "
-            "install the gpu extra (pip install 'ovsdino[gpu]') in place of onnxruntime, or use --device cpu"
+            f"remove onnxruntime and {how_to_install('gpu')}; or use --device cpu"
         )
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL if device == "cuda" else 3
@@ -96,8 +105,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime  # noqa: PLC0415 - optional, and slow to load
     except ImportError as error:
         raise BackendUnavailable(
-            "there is no ONNX Runtime here; install one: pip install 'ovsdino[cpu]', "
-            "or 'ovsdino[gpu]' for an NVIDIA GPU"
+            f"there is no ONNX Runtime here; {how_to_install('cpu')}, "
+            "or ovsdino[gpu] in its place for an NVIDIA GPU"
         ) from error
     return onnxruntime
 

@@ -1,0 +1,91 @@
+"""What the README tells people to type, typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovsdino_runtime.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    tiny_colours: Mapping[str, tuple[int, int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A folder with what the README's commands name: a bundle and photographs."""
+    (tmp_path / "bundle").symlink_to(tiny_bundle)
+    image = np.empty((56, 84, 3), dtype=np.uint8)
+    image[:, :28], image[:, 28:56], image[:, 56:] = (tiny_colours[name] for name in ("car", "road", "tree"))
+    for name in ("street.jpg", "image.jpg", "photos/a.jpg", "more/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / name, quality=95)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands(program: str) -> list[str]:
+    """The README's indented commands of a program, with continued lines joined."""
+    text = README.replace("\\\n", " ")
+    return [
+        line.strip().removeprefix("$ ")
+        for line in text.splitlines()
+        if re.match(rf"^    (\$ )?{program} ", line) and "…" not in line and " # " not in line
+    ]
+
+
+def test_the_run_commands_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [line for line in commands("ovsdino-run") if "--vocabulary" not in line]
+    assert len(found) >= 2
+    for line in found:
+        monkeypatch.setattr(sys, "argv", shlex.split(line))
+        try:
+            main()
+        except SystemExit as stopped:
+            assert stopped.code in (0, None), line  # noqa: PT017
+    written = {path.name for path in here.rglob("*.overlay.png")}
+    assert written == {"street.jpg.overlay.png", "a.jpg.overlay.png", "b.png.overlay.png"}
+
+
+def test_the_python_example_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    exec(compile(example, "README.md", "exec"), {})
+    assert "person" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", ["ovsdino-train", "ovsdino-export", "ovsdino-bench"])
+def test_every_option_in_the_readmes_commands_exists(program: str) -> None:
+    import typer.main
+
+    from ovsdino import cli as train
+    from ovsdino_bench import cli as bench
+    from ovsdino_export import cli as export
+
+    apps = {"ovsdino-train": train.app, "ovsdino-export": export.app, "ovsdino-bench": bench.app}
+    group = typer.main.get_command(apps[program])
+    lines = commands(program)
+    assert lines
+    for line in lines:
+        words = shlex.split(line.replace("[", "").replace("]", ""))
+        known = {option for item in group.commands[words[1]].params for option in item.opts}  # type: ignore[attr-defined]
+        asked = {word for word in words if word.startswith("--")}
+        assert asked <= known, asked - known
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
