@@ -33,7 +33,7 @@ def test_class_shares_are_the_mean_of_a_map_enlarged_to_a_common_multiple(
 ) -> None:
     """The reference repeats each pixel `cells` times: then every cell holds a whole number of them."""
     rng = np.random.default_rng(seed)
-    index_map = rng.integers(0, 4, (side + 3, side + 2))
+    index_map = rng.integers(0, 3, (side + 3, side + 2))
     index_map[rng.random(index_map.shape) < 0.2] = 255
     box, flip = Box(int(rng.integers(0, 4)), int(rng.integers(0, 3)), side), bool(rng.integers(0, 2))
     found = labels_of_map(index_map, 3).shares(box, cells, flip)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHARED = Path(__file__).parents[2].parent / "shared"
 WEIGHTS = SHARED / "weights"
 BACKBONE = WEIGHTS / "dav2_vits14_backbone_fp16.safetensors"
-CAMVID = "sky,building,pole,road,sidewalk,tree,traffic sign,fence,car,person,bicyclist=rider"
+CAMVID = "sky,building,pole,road,sidewalk,tree,traffic sign,fence,car,person,bicyclist=rider,-"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
