@@ -1,0 +1,48 @@
+"""The figures written in the documents are those of the result files."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "bench" / "results"
+
+
+def table_rows(path: Path, columns: int) -> list[list[str]]:
+    lines = [line.strip().strip("|").split("|") for line in path.read_text(encoding="utf-8").splitlines()]
+    return [[cell.strip(" *") for cell in line] for line in lines if len(line) == columns]
+
+
+def test_the_merging_table_is_the_merging_file() -> None:
+    timings = json.loads((RESULTS / "merging.json").read_text())["timings"]
+    rows = [row for row in table_rows(RESULTS / "README.md", 6) if re.match(r"\d+x\d+$", row[0])]
+    assert len(rows) == len(timings)
+    for row, timing in zip(rows, timings, strict=True):
+        height, width = timing["size_hw"]
+        medians = [statistics.median(timing[name]) for name in ("exact_ms", "usual_ms")]
+        assert row[0] == f"{width}x{height}"
+        assert int(row[1]) == timing["planes"]
+        assert [row[2], row[3]] == [f"{value:.0f} ms" for value in medians]
+        assert abs(float(row[4]) - timing["usual_to_exact"]["median"]) <= 0.5
+        assert int(row[5]) == timing["different_px"]
+
+
+def test_the_camvid_table_is_the_camvid_file() -> None:
+    report = json.loads((RESULTS / "camvid-val.json").read_text())
+    in_torch, in_onnx = report["backends"]
+    rows = {row[0]: row[1:] for row in table_rows(ROOT / "docs" / "camvid.md", 4)}
+    for name in in_onnx["iou"]:
+        shown = [float(value) for value in rows[name]]
+        expected = [
+            100 * in_onnx["iou"][name],
+            100 * in_torch["iou"][name],
+            100 * in_onnx["boundary_f"][name],
+        ]
+        assert shown == [round(value, 2) for value in expected]
+    means = [100 * in_onnx["miou"], 100 * in_torch["miou"], 100 * in_onnx["boundary_f_mean"]]
+    assert [float(value) for value in rows["mean"]] == [round(value, 2) for value in means]
+    low, high = (100 * value for value in in_onnx["miou_interval_95"])
+    assert f"{low:.2f} to {high:.2f}" in (ROOT / "docs" / "camvid.md").read_text(encoding="utf-8")
