@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ovsdino_runtime.errors import OvsDinoError
+from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
 app = typer.Typer(
@@ -64,7 +64,17 @@ class Device(str, Enum):
 
 
 @app.callback()
-def train() -> None:
+def train(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=command_line.version_of("ovsdino-train"),
+            is_eager=True,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
     """Train OVS-DINO."""
 
 
@@ -252,12 +262,8 @@ def fit(
 
 
 def main() -> None:
-    """Run the command line; an error a user can cause is one line on stderr and exit status 1."""
-    try:
-        app()
-    except OvsDinoError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(1) from None
+    """Run the command line."""
+    command_line.run(app)
 
 
 if __name__ == "__main__":

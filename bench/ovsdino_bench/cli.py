@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ovsdino_runtime import __version__
-from ovsdino_runtime.errors import OvsDinoError
+from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
@@ -32,16 +30,16 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"ovsdino-bench {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def bench(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=command_line.version_of("ovsdino-bench"),
+            is_eager=True,
+            help="Print the version.",
+        ),
     ] = False,
 ) -> None:
     """Measure the accuracy of a bundle, and of the checkpoint it was exported from."""
@@ -160,8 +158,5 @@ def _percent(value: float | None) -> str:
 
 
 def main() -> None:
-    """Run the command line; an error a user can cause is one line and exit status 1."""
-    try:
-        app()
-    except OvsDinoError as error:
-        sys.exit(f"error: {error}")
+    """Run the command line."""
+    command_line.run(app)

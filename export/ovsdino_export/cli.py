@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ovsdino_runtime import __version__
-from ovsdino_runtime.errors import OvsDinoError
+from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
@@ -44,17 +43,16 @@ class Input(str, Enum):
     FLOAT = "float-nchw"
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(f"ovsdino-export {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        typer.Option(
+            "--version",
+            callback=command_line.version_of("ovsdino-export"),
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
     ] = False,
 ) -> None:
     """Hold the commands together, also while there is only one."""
@@ -257,9 +255,5 @@ def _progress() -> Iterator[Progress]:
 
 
 def main() -> None:
-    """Run the command line; an error that a user can cause becomes one line and exit status 1."""
-    try:
-        app()
-    except OvsDinoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    """Run the command line."""
+    command_line.run(app)

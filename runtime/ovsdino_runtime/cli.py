@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ovsdino_runtime import __version__
+from ovsdino_runtime import __version__, command_line
 from ovsdino_runtime.errors import BundleError, OvsDinoError
 from ovsdino_runtime.inputs import MAX_PIXELS
 
@@ -33,20 +32,8 @@ class Device(str, Enum):
 
 
 def main() -> None:
-    """Run the command; what a user can cause ends in one line on stderr and exit status 1."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        app()
-    except OvsDinoError as error:
-        _complain(str(error))
-        sys.exit(1)
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"ovsdino-run {__version__}")
-        raise typer.Exit
+    """Run the command."""
+    command_line.run(app)
 
 
 @app.command()
@@ -95,7 +82,13 @@ def run(
         int, typer.Option(min=1, metavar="N", help="Refuse larger pictures before decoding them.")
     ] = MAX_PIXELS,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=command_line.version_of("ovsdino-run"),
+            is_eager=True,
+            help="Print the version.",
+        ),
     ] = False,
 ) -> None:
     """Segment pictures into the classes you name.
@@ -177,7 +170,7 @@ def _segment(
         typer.echo(f"note: {note}", err=True)
     pictures, without_pictures = find_pictures(images)
     for argument in without_pictures:
-        _complain(argument.error)
+        command_line.complain(argument.error)
     results: list[Done | Failed] = [*without_pictures]
     several = len(images) > 1 or len(pictures) > 1
     with tqdm(total=len(pictures), unit="picture", file=sys.stderr, disable=None if several else True) as bar:
@@ -185,7 +178,7 @@ def _segment(
             results.append(result)
             bar.update()
             if isinstance(result, Failed):
-                bar.write(f"error: {_one_line(result.error)}", file=sys.stderr)
+                bar.write(f"error: {command_line.one_line(result.error)}", file=sys.stderr)
             elif not as_json:
                 bar.write(table(result, question.names), file=sys.stdout)
     if as_json:
@@ -193,14 +186,5 @@ def _segment(
     failures = sum(isinstance(result, Failed) for result in results)
     if failures and several:
         others = "; the others are done" if failures < len(results) else ""
-        _complain(f"{failures} of {len(results)} failed{others}")
+        command_line.complain(f"{failures} of {len(results)} failed{others}")
     return not failures
-
-
-def _complain(message: str) -> None:
-    typer.echo(f"error: {_one_line(message)}", err=True)
-
-
-def _one_line(message: str) -> str:
-    """Return the message without the line breaks that a file's name may hold."""
-    return " ".join(message.splitlines())

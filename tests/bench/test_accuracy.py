@@ -69,11 +69,13 @@ def test_images_and_labels_of_different_sizes_are_an_error(
     tiny_bundle: Path,
     tiny_colours: Mapping[str, tuple[int, int, int]],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = dataset(tmp_path / "data", tiny_colours)
     Image.new("L", (9, 9)).save(data / "labels" / "1.png")
     code = run(monkeypatch, "accuracy", "--bundle", tiny_bundle, "--data", data, "--classes", NAMES)
-    assert "1.png is (28, 56), but its labels are (9, 9)" in str(code)
+    assert code == 1
+    assert "1.png is (28, 56), but its labels are (9, 9)" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("damage", ["no labels folder", "no pictures", "a label missing"])

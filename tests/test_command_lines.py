@@ -1,13 +1,16 @@
-"""Without its extra every command says in one line what to install."""
+"""What the four command lines have in common: versions, and one line on what is missing."""
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from ovsdino_runtime import __version__
 
 BLOCKED = ("torch", "torchvision", "timm", "open_clip", "onnx", "transformers", "safetensors")
 
@@ -48,3 +51,22 @@ main()
     assert wanted in done.stderr
     assert done.stderr.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("ovsdino-run", "ovsdino_runtime.cli"),
+        ("ovsdino-train", "ovsdino.cli"),
+        ("ovsdino-export", "ovsdino_export.cli"),
+        ("ovsdino-bench", "ovsdino_bench.cli"),
+    ],
+)
+def test_every_program_says_its_name_and_version(
+    program: str, module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "--version"])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(module).main()
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"{program} {__version__}\n"

@@ -1,0 +1,44 @@
+"""What the four command lines have in common: how they end, and how they say which version they are."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+import typer
+
+from ovsdino_runtime import __version__
+from ovsdino_runtime.errors import OvsDinoError
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line; what a user can cause ends in one line on stderr and exit status 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except OvsDinoError as error:
+        complain(str(error))
+        sys.exit(1)
+
+
+def complain(message: str) -> None:
+    """Print an error as one line on stderr."""
+    typer.echo(f"error: {one_line(message)}", err=True)
+
+
+def one_line(message: str) -> str:
+    """Return the message without the line breaks that a file's name may hold."""
+    return " ".join(message.splitlines())
+
+
+def version_of(program: str) -> Callable[[bool], None]:
+    """Return what a `--version` option calls."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo(f"{program} {__version__}")
+            raise typer.Exit
+
+    return show
