@@ -38,6 +38,8 @@ class CheckpointInfo:
         text_model: the text encoder whose space the model was trained for; empty for ready-made vectors
             of which nobody said what made them.
         training: command, seed, data, figures; free form.
+        name: what a published model is called.
+        license: terms of published weights.
     """
 
     model: ModelConfig
@@ -46,6 +48,8 @@ class CheckpointInfo:
     trained_names: tuple[str, ...] = ()
     text_model: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    license: str = ""
 
 
 def trained_tensors(model: OVSDINO) -> dict[str, Tensor]:
@@ -54,22 +58,37 @@ def trained_tensors(model: OVSDINO) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
-def save_checkpoint(
-    folder: Path, model: OVSDINO, info: CheckpointInfo, dtype: torch.dtype = torch.float32
-) -> None:
-    """Write a checkpoint; it appears whole or not at all.
+def save_checkpoint(folder: Path, model: OVSDINO, info: CheckpointInfo) -> None:
+    """Write a model's checkpoint in FP32; it appears whole or not at all.
 
     Args:
         folder: where; an earlier checkpoint there is replaced.
         model: the model.
         info: `info.complete` decides whether the frozen backbone is written too.
-        dtype: precision on disk.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    tensors = model.state_dict() if info.complete else trained_tensors(model)
-    stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
+    write_checkpoint(folder, model.state_dict() if info.complete else trained_tensors(model), info)
+
+
+def write_checkpoint(
+    folder: Path, tensors: Mapping[str, Tensor], info: CheckpointInfo, *, half: bool = False
+) -> None:
+    """Write tensors and what they are as a checkpoint; it appears whole or not at all.
+
+    Args:
+        folder: where; an earlier checkpoint there is replaced.
+        tensors: by the model's names.
+        info: what to say of them.
+        half: whether kernels and matrices are stored in FP16. Norms, biases, γ, α, scale and bias are
+            little and stay FP32.
+
+    Raises:
+        CheckpointError: a weight exceeds FP16's range.
+        OutputError: the folder cannot be written.
+    """
+    stored = {name: _stored(name, value, half) for name, value in tensors.items()}
     config = {
         "schema": _SCHEMA,
         "created_by": f"ovsdino {__version__}",
@@ -79,6 +98,8 @@ def save_checkpoint(
         "trained_names": list(info.trained_names),
         "text_model": info.text_model,
         "training": dict(info.training),
+        "name": info.name,
+        "license": info.license,
     }
     with atomic_folder(folder) as staged:
         save_file(stored, staged / WEIGHTS)
@@ -109,9 +130,24 @@ def read_info(folder: Path) -> CheckpointInfo:
             trained_names=tuple(data["trained_names"]),
             text_model=str(data["text_model"]),
             training=data["training"],
+            name=str(data.get("name", "")),
+            license=str(data.get("license", "")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is no complete checkpoint configuration ({error!r})") from error
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors by name, FP32.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    path = folder / WEIGHTS
+    try:
+        return {name: value.float() for name, value in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); copy or train the checkpoint again") from error
 
 
 def load_checkpoint(
@@ -129,12 +165,8 @@ def load_checkpoint(
         CheckpointError: a file is missing or broken, tensors are missing or left over, or the
             backbone's fingerprint is not the one the checkpoint was trained on.
     """
-    info = read_info(folder)
-    path = folder / WEIGHTS
-    try:
-        tensors = {name: value.float() for name, value in load_file(path).items()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read {path} ({error}); copy or train the checkpoint again") from error
+    info, path = read_info(folder), folder / WEIGHTS
+    tensors = read_tensors(folder)
     model = _built(info.model, folder / CONFIG)
     weights = None
     if info.backbone is not None and (backbone_weights is not None or not info.complete):
@@ -156,6 +188,16 @@ def load_checkpoint(
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit its {CONFIG}: {str(error).splitlines()[-1]}") from error
     return model.eval(), info
+
+
+def _stored(name: str, value: Tensor, half: bool) -> Tensor:
+    wide = value.detach().to("cpu", torch.float32).contiguous()
+    if not half or wide.ndim < 2:
+        return wide
+    narrow = wide.half()
+    if not torch.isfinite(narrow).all():
+        raise CheckpointError(f"{name} reaches {wide.abs().max():g}, beyond FP16; store it in float32")
+    return narrow
 
 
 def _built(config: ModelConfig, path: Path) -> OVSDINO:

@@ -13,6 +13,7 @@ from ovsdino.data.classes import ClassTable
 from ovsdino.data.samples import Sample
 from ovsdino.settings import TrainConfig
 from ovsdino.teacher import Teacher
+from ovsdino.text import MODEL, PRETRAINED
 from ovsdino_runtime.errors import CheckpointError
 from ovsdino_runtime.files import sha256_of
 
@@ -88,7 +89,7 @@ def _text_digest(config: TrainConfig, table: ClassTable) -> str:
     if config.text_embeddings is not None:
         digest.update(np.ascontiguousarray(table.vectors, dtype=np.float32).tobytes())
         return digest.hexdigest()
-    pretrained = Path(config.text_pretrained)
-    weights = sha256_of(pretrained) if pretrained.is_file() else config.text_pretrained
-    digest.update(f"{config.text_model} {weights}".encode())
+    model, pretrained = config.text_model or MODEL, config.text_pretrained or PRETRAINED
+    weights = sha256_of(Path(pretrained)) if Path(pretrained).is_file() else pretrained
+    digest.update(f"{model} {weights}".encode())
     return digest.hexdigest()

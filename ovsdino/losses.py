@@ -81,16 +81,23 @@ def dice_per_image(logits: Tensor, targets: Tensor, weights: Tensor, queried: Te
 
 
 def segmentation_losses(
-    logits: Tensor, targets: Tensor, weights: Tensor, queried: Tensor
+    logits: Tensor, targets: Tensor, weights: Tensor, queried: Tensor, dice_weight: float = 1.0
 ) -> dict[str, Tensor]:
     """Return `dice`, `bce` and their sum `seg` (eq. 15), scalars; arguments as in `bce_per_image`.
 
     Each is a mean over images of per-image means, so that the parts of a batch, on one device or
     on several, average to the whole.
+
+    Args:
+        logits: [B, K, m, m].
+        targets: share of each cell that the class covers, [B, K, m, m] in [0, 1].
+        weights: labelled share of each cell, [B, m, m] in [0, 1].
+        queried: bool [B, K]; False where a row only pads the batch.
+        dice_weight: factor on `dice` in the sum (eq. 15: 1).
     """
     dice = dice_per_image(logits, targets, weights, queried).mean()
     bce = bce_per_image(logits, targets, weights, queried).mean()
-    return {"dice": dice, "bce": bce, "seg": dice + bce}
+    return {"dice": dice, "bce": bce, "seg": dice_weight * dice + bce}
 
 
 def _mean_over_queried(per_class: Tensor, queried: Tensor) -> Tensor:

@@ -18,14 +18,23 @@ class Objective(nn.Module):
         model: what is trained.
         text: float32 [N, D], the unit embeddings of the training classes.
         precision: "bf16" runs the model under autocast; the losses are always FP32.
+        dice_weight: factor on the Dice loss (eq. 15: 1).
     """
 
     text: Tensor
 
-    def __init__(self, model: OVSDINO, text: Tensor, teacher: Teacher | None, precision: str) -> None:
+    def __init__(
+        self,
+        model: OVSDINO,
+        text: Tensor,
+        teacher: Teacher | None,
+        precision: str,
+        dice_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
+        self.dice_weight = dice_weight
         self.register_buffer("text", text, persistent=False)
         # Not a submodule: DDP has no business with frozen weights, nor has the checkpoint.
         self._teacher = (teacher,)
@@ -45,7 +54,11 @@ class Objective(nn.Module):
         cosines = self.model.scores(output.embeddings.float(), self.text[batch.classes])
         logits = mask_logits(cosines, self.model.score_scale, self.model.score_bias, batch.targets.shape[-1])
         losses = segmentation_losses(
-            logits, batch.targets.float() / 255, batch.weights.float() / 255, batch.queried
+            logits,
+            batch.targets.float() / 255,
+            batch.weights.float() / 255,
+            batch.queried,
+            self.dice_weight,
         )
         total = losses["seg"]
         if output.alignable is not None and target is not None:

@@ -129,7 +129,7 @@ def prepare(
         return _cached(config, dataset, model, teacher, weights, ranks, say)
 
     caches = (cached(training), cached(validation))
-    objective = Objective(model, vectors, teacher, config.precision)
+    objective = Objective(model, vectors, teacher, config.precision, config.dice_weight)
     return Prepared(
         objective, weights, trained_names, text_model, described, training, validation, *caches, foundation
     )
@@ -198,12 +198,12 @@ def _classes(
 def _text_model(config: TrainConfig, numbers: int) -> tuple[str, str]:
     """Return what made the text vectors, empty where nobody said, and a description for people.
 
-    Ready-made vectors do not tell, and the default encoder is no statement about them.
+    Ready-made vectors do not tell.
     """
     name = text.text_model_name(config.text_model, config.text_pretrained)
     if config.text_embeddings is None:
         return name, name
-    said = "" if name == text.text_model_name() else name
+    said = name if config.text_model or config.text_pretrained else ""
     described = f"ready-made: {config.text_embeddings.name}, {numbers} numbers"
     return said, f"{described}, {said}" if said else described
 
@@ -217,7 +217,11 @@ def _lookup(vectors: EmbeddingTable) -> Embed:
 
 def _encoder(config: TrainConfig) -> Embed:
     def embed(names: Sequence[str]) -> NDArray[np.float32]:
-        return text.encode_names(names, model=config.text_model, pretrained=config.text_pretrained)
+        return text.encode_names(
+            names,
+            model=config.text_model or text.MODEL,
+            pretrained=config.text_pretrained or text.PRETRAINED,
+        )
 
     return embed
 

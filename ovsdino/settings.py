@@ -22,8 +22,9 @@ class TrainConfig:
         backbone_weights: see `load_backbone_weights`; None takes timm's from the hub.
         text_embeddings: ready-made text vectors (.npz); None asks open_clip.
         text_names: their names (.json).
-        text_model: open_clip's model (sec. 5.1: CLIP ViT-B/16).
-        text_pretrained: open_clip's tag of its weights.
+        text_model: open_clip's model; None is sec. 5.1's CLIP ViT-B/16. Beside ready-made vectors it
+            says what made them.
+        text_pretrained: open_clip's tag of its weights; None is OpenAI's.
         teacher: "sam" (SAM ViT-B, sec. 5.1), "none", or another SAM.
         val: specifications of validation data; empty holds out a part of `data`.
         val_fraction: share of each data set to hold out. Ours.
@@ -39,6 +40,7 @@ class TrainConfig:
         weight_decay: sec. 5.1: 1e-4.
         grad_clip: largest norm of a step's gradient; 0 for no limit. The paper names none.
         negatives: absent classes asked of an image. Ours.
+        dice_weight: factor on the Dice loss (eq. 15: 1); 0 trains with cross-entropy alone.
         mask_px: cells a side of the masks in the loss. Ours.
         augmentation: how views vary. Ours.
         cache_views: fixed views a photograph whose frozen features are cached; 0 makes a new
@@ -61,8 +63,8 @@ class TrainConfig:
     backbone_weights: str | None = None
     text_embeddings: Path | None = None
     text_names: Path | None = None
-    text_model: str = "ViT-B-16"
-    text_pretrained: str = "openai"
+    text_model: str | None = None
+    text_pretrained: str | None = None
     teacher: str = "sam"
     val: tuple[str, ...] = ()
     val_fraction: float = 0.1
@@ -78,6 +80,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     grad_clip: float = 0.0
     negatives: int = 10
+    dice_weight: float = 1.0
     mask_px: int = 112
     augmentation: Augmentation = field(default_factory=Augmentation)
     cache_views: int = 0
@@ -115,7 +118,7 @@ class TrainConfig:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
-        for name in ("lr_heads", "lr_blocks", "lr_scalars", "weight_decay"):
+        for name in ("lr_heads", "lr_blocks", "lr_scalars", "weight_decay", "dice_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be zero or more")
         if not 0 <= self.val_fraction < 1:

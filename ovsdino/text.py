@@ -60,9 +60,9 @@ class TextModel:
         return cls(clip=clip.eval(), tokenize=open_clip.get_tokenizer(model))
 
 
-def text_model_name(model: str = MODEL, pretrained: str = PRETRAINED) -> str:
-    """Return what checkpoints and bundles call a text encoder."""
-    return f"open_clip {model} {pretrained}"
+def text_model_name(model: str | None = None, pretrained: str | None = None) -> str:
+    """Return what checkpoints and bundles call a text encoder; None is the paper's."""
+    return f"open_clip {model or MODEL} {pretrained or PRETRAINED}"
 
 
 def load_text_model(model: str = MODEL, pretrained: str = PRETRAINED) -> TextModel:

@@ -260,5 +260,6 @@ class _Training:
                 "epochs_done": epoch + 1,
                 "steps_done": self.progress.step,
                 "val_miou": miou,
+                "scalars": {name: value.tolist() for name, value in scalar_parameters(self.model).items()},
             },
         )

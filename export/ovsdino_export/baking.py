@@ -56,7 +56,7 @@ def export_baked(
     background: Background | None = None,
     backbone_weights: str | None = None,
     text: TextSource | None = None,
-    license: str = NO_LICENSE,
+    license: str | None = None,
     external_data_bytes: int = EXTERNAL_DATA_BYTES,
     progress: Progress = silent,
 ) -> Baked:
@@ -87,7 +87,11 @@ def export_baked(
     baked, notes = baked_classes(classes, background or Background(kind="none"), source, info)
     graph = BakedGraph(model, baked, output=output, input=input)
     metadata = baked_metadata(
-        baked.queries, output=output, input=input, score_scale=float(model.score_scale), license=license
+        baked.queries,
+        output=output,
+        input=input,
+        score_scale=float(model.score_scale),
+        license=license or info.license or NO_LICENSE,
     )
     as_file = out.suffix == ".onnx"
     size_bytes = sum(value.nbytes for value in graph.state_dict().values())

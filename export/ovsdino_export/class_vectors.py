@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ovsdino.checkpoint import CheckpointInfo
-from ovsdino.text import embedding_sets, encode_names, read_embedding_sets, text_model_name
+from ovsdino.text import (
+    MODEL,
+    PRETRAINED,
+    embedding_sets,
+    encode_names,
+    read_embedding_sets,
+    text_model_name,
+)
 from ovsdino_export.baked import BakedClasses
 from ovsdino_runtime.background import Background, background_query
 from ovsdino_runtime.embeddings import EmbeddingTable
@@ -25,22 +32,29 @@ class TextSource:
         vocabularies: the benchmarks whose names are wanted; empty for all.
         embeddings: ready-made vectors (.npz).
         names: their names, in the arrays' order (.json).
-        model: open_clip's architecture.
-        pretrained: open_clip's tag of its weights.
+        model: open_clip's architecture; None is the paper's, or for ready-made vectors the checkpoint's.
+        pretrained: open_clip's tag of its weights; None likewise.
     """
 
     vocabularies: tuple[str, ...] = ()
     embeddings: Path | None = None
     names: Path | None = None
-    model: str = "ViT-B-16"
-    pretrained: str = "openai"
+    model: str | None = None
+    pretrained: str | None = None
 
-    def check(self, info: CheckpointInfo) -> str:
-        """Return the name of the text encoder.
+    def check(self, info: CheckpointInfo, *, text_encoder: bool = False) -> str:
+        """Return the name of the text encoder; empty where nobody said what made ready-made vectors.
+
+        Args:
+            info: the checkpoint.
+            text_encoder: whether the encoder itself is wanted beside the vectors.
 
         Raises:
             ExportError: the checkpoint was trained for another one.
         """
+        unsaid = self.model is None and self.pretrained is None
+        if self.embeddings is not None and unsaid and not text_encoder:
+            return info.text_model
         name = text_model_name(self.model, self.pretrained)
         if info.text_model and info.text_model != name:
             raise ExportError(
@@ -65,8 +79,8 @@ def embedding_table(source: TextSource, info: CheckpointInfo) -> EmbeddingTable:
         source.names,
         wanted,
         _trained_beside(wanted, source, info.trained_names),
-        model=source.model,
-        pretrained=source.pretrained,
+        model=source.model or MODEL,
+        pretrained=source.pretrained or PRETRAINED,
     )
     table = EmbeddingTable.from_sets(sets, trained=info.trained_names)
     _check_size(table.embeddings.shape[1], info)
@@ -106,7 +120,9 @@ def baked_classes(
     if table is not None:
         vectors = table.lookup(prompts)
     else:
-        vectors = encode_names(prompts, model=source.model, pretrained=source.pretrained)
+        vectors = encode_names(
+            prompts, model=source.model or MODEL, pretrained=source.pretrained or PRETRAINED
+        )
     _check_size(vectors.shape[1], info)
     return BakedClasses(queries=queries, embeddings=np.asarray(vectors, dtype=np.float32)), resolution.notes
 

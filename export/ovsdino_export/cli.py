@@ -75,15 +75,23 @@ def onnx(
         Path | None, typer.Option(help="Ready-made text vectors (.npz) in place of the text encoder.")
     ] = None,
     text_names: Annotated[Path | None, typer.Option(help="The names of --text-embeddings (.json).")] = None,
-    text_model: Annotated[str, typer.Option(help="open_clip's architecture.")] = "ViT-B-16",
-    text_pretrained: Annotated[str, typer.Option(help="open_clip's weights: a tag or a file.")] = "openai",
+    text_model: Annotated[
+        str | None,
+        typer.Option(help="open_clip's architecture, ViT-B-16 by default."),
+    ] = None,
+    text_pretrained: Annotated[
+        str | None,
+        typer.Option(help="open_clip's weights, openai by default: a tag or a file."),
+    ] = None,
     text_encoder: Annotated[
         bool, typer.Option("--text-encoder", help="Ship the text encoder too: then any word can be asked.")
     ] = False,
     name: Annotated[
         str | None, typer.Option(help="What the model is called.", rich_help_panel=_BUNDLE)
     ] = None,
-    license: Annotated[str, typer.Option(help="Terms of the weights.")] = "not stated",
+    license: Annotated[
+        str | None, typer.Option(help="Terms of the weights; the checkpoint's by default.")
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -165,7 +173,7 @@ def _bundle(
     source: TextSource,
     text_encoder: bool,
     name: str | None,
-    license: str,
+    license: str | None,
     as_json: bool,
 ) -> None:
     with needing("export,cpu", "exporting"):
@@ -203,7 +211,7 @@ def _baked(
     background: str,
     backbone_weights: str | None,
     source: TextSource,
-    license: str,
+    license: str | None,
     as_json: bool,
 ) -> None:
     with needing("export,cpu", "exporting"):

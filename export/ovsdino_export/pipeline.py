@@ -12,6 +12,7 @@ import torch
 
 from ovsdino.checkpoint import CheckpointInfo, load_checkpoint
 from ovsdino.model import OVSDINO
+from ovsdino.text import MODEL, PRETRAINED
 from ovsdino_export.baked import INPUT_NAME, example_input
 from ovsdino_export.class_vectors import TextSource, embedding_table
 from ovsdino_export.graph import ImageGraph
@@ -46,7 +47,7 @@ def export_onnx(
     text: TextSource | None = None,
     text_encoder: bool = False,
     name: str | None = None,
-    license: str = NO_LICENSE,
+    license: str | None = None,
     external_data_bytes: int = EXTERNAL_DATA_BYTES,
     progress: Progress = silent,
 ) -> Bundle:
@@ -58,8 +59,8 @@ def export_onnx(
         backbone_weights: where the backbone's weights are, see `load_checkpoint`.
         text: where text embeddings come from.
         text_encoder: whether the text encoder goes into the bundle too.
-        name: what the model is called; the backbone's name says enough by default.
-        license: terms of the weights.
+        name: what the model is called; by default the checkpoint's or the backbone's name.
+        license: terms of the weights; by default the checkpoint's.
         external_data_bytes: weights of more than this go into a file beside the graph.
         progress: told what begins.
 
@@ -73,7 +74,7 @@ def export_onnx(
     source = text or TextSource()
     progress("loading the checkpoint")
     model, info = load_trained(checkpoint, backbone_weights)
-    text_model = source.check(info)
+    text_model = source.check(info, text_encoder=text_encoder)
     progress("text embeddings")
     table = embedding_table(source, info)
     graph = ImageGraph(model)
@@ -89,7 +90,7 @@ def export_onnx(
             example_input(graph.window_px, "uint8-nhwc"),
             input_name=INPUT_NAME,
             output_name=_OUTPUT,
-            metadata={"name": manifest.name, "license": license},
+            metadata={"name": manifest.name, "license": manifest.license},
         )
         save(traced, staged / IMAGE_GRAPH, external_data_bytes)
         check_file(staged / IMAGE_GRAPH)
@@ -100,7 +101,9 @@ def export_onnx(
             from ovsdino_export.text import export_text_encoder  # noqa: PLC0415 - open_clip loads slowly
 
             progress("text encoder")
-            parity["text"] = export_text_encoder(staged, model=source.model, pretrained=source.pretrained)
+            parity["text"] = export_text_encoder(
+                staged, model=source.model or MODEL, pretrained=source.pretrained or PRETRAINED
+            )
         table.save(staged / VOCABULARY)
         save_golden(staged / GOLDEN, windows, reference)
         progress("writing the bundle")
@@ -133,7 +136,7 @@ def _manifest(
     parity: dict[str, dict[str, float]],
     *,
     name: str | None,
-    license: str,
+    license: str | None,
 ) -> Manifest:
     backbone = info.backbone or BackboneInfo(name=info.model.backbone, source="not stated", fingerprint="")
     window, dim = info.model.window_px, info.model.embedding_dim
@@ -144,7 +147,7 @@ def _manifest(
     }
     provenance: dict[str, Any] = {**info.training, "exported_with": versions}
     return Manifest(
-        name=name or f"OVS-DINO {info.model.backbone}",
+        name=name or info.name or f"OVS-DINO {info.model.backbone}",
         created_by=f"ovsdino-export {__version__}",
         backbone=backbone,
         window_px=window,
@@ -159,7 +162,7 @@ def _manifest(
         image_output=TensorSpec(name=_OUTPUT, dtype="float32", shape=("batch", dim, *graph.grid_hw)),
         text_model=text_model,
         templates=IMAGENET_TEMPLATES,
-        license=license,
+        license=license or info.license or NO_LICENSE,
         provenance=provenance,
         parity=parity,
     )

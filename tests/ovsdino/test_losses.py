@@ -145,6 +145,12 @@ def test_halves_of_a_batch_average_to_the_whole_whatever_their_classes() -> None
     torch.testing.assert_close((halves[0] + halves[1]) / 2, whole)
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.5, 3.0])
+def test_the_dice_loss_counts_by_its_factor(factor: float) -> None:
+    losses = segmentation_losses(*random_masks(6, 2, 3, 4), dice_weight=factor)
+    torch.testing.assert_close(losses["seg"], losses["bce"] + factor * losses["dice"])
+
+
 def test_an_image_without_any_label_costs_nothing_and_is_finite() -> None:
     logits, targets, weights, queried = random_masks(7, 1, 2, 3)
     losses = segmentation_losses(logits, targets, torch.zeros_like(weights), queried)

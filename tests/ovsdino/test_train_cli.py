@@ -217,7 +217,7 @@ def test_the_options_defaults_are_the_settings_defaults_and_the_papers() -> None
     paper = {  # sec. 5.1
         "batch_size": 64, "epochs": 25, "warmup_epochs": 1, "lr_heads": 1e-4, "lr_blocks": 1e-5,
         "weight_decay": 1e-4, "window_px": 448, "backbone": "vit_base_patch14_dinov2", "teacher": "sam",
-        "text_model": "ViT-B-16", "text_pretrained": "openai", "backbone_trainable_blocks": 3,
+        "backbone_trainable_blocks": 3, "dice_weight": 1,
         "layers": "dense", "decoder_stride": 2,
     }  # fmt: skip
     assert {name: options[name] for name in paper} == paper

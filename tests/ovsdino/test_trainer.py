@@ -203,6 +203,11 @@ def test_another_named_text_encoder_of_ready_made_vectors_is_believed(world: Wor
     assert read_info(result.last).text_model == "open_clip ViT-L-14 openai"
 
 
+def test_the_paper_s_text_encoder_named_for_ready_made_vectors_is_believed_too(world: World) -> None:
+    result = fit(world.config("run", epochs=1, text_model="ViT-B-16"))
+    assert read_info(result.last).text_model == "open_clip ViT-B-16 openai"
+
+
 def test_validation_without_a_labelled_pixel_makes_the_last_epoch_the_best(
     world: World, painted: Any
 ) -> None:
@@ -248,6 +253,10 @@ def test_checkpoints_say_what_they_were_made_from_and_best_is_the_best(world: Wo
     assert info.training["settings"]["model"] == info.model.to_dict()
     assert info.training["command"] == "ovsdino-train fit …"
     assert info.training["settings"]["seed"] == 5
+    model = load_checkpoint(result.last)[0]
+    assert set(info.training["scalars"]) == {"scale", "bias", "gamma", "alpha"}
+    assert info.training["scalars"]["gamma"] == pytest.approx(model.decoder.gate.gamma.item())
+    assert len(info.training["scalars"]["alpha"]) == 5
     assert info.training["epochs_done"] == 3
     epochs = [line for line in read_journal(config.out) if line["kind"] == "epoch"]
     mious = [line["val_miou"] for line in epochs]

@@ -1,0 +1,102 @@
+"""Publishing a checkpoint: in FP16, named, with its terms, without paths of the machine it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ovsdino.checkpoint import WEIGHTS, CheckpointInfo, read_info, read_tensors, write_checkpoint
+from ovsdino_runtime.errors import CheckpointError, OutputError
+
+# An absolute path, or one from a home or parent folder: everything before its last part is private.
+_PATH = re.compile(
+    r"(?<![\w./~\\-])(?:~[\w.-]*|\.\.|[A-Za-z]:)?[/\\](?:[^\s:,;'\"/\\]+[/\\]+)*([^\s:,;'\"/\\]+)"
+)
+_ELSEWHERE = ("hub:", "timm:", "random:")  # sources that mean the same on every machine
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was written.
+
+    Attributes:
+        tensors: how many.
+        bytes: size of the weights on disk.
+        removed: the folders that the record no longer names, sorted.
+    """
+
+    tensors: int
+    bytes: int
+    removed: tuple[str, ...]
+
+
+def publish(
+    checkpoint: Path,
+    out: Path,
+    *,
+    name: str,
+    license: str,
+    backbone_source: str | None = None,
+    half: bool = True,
+) -> Published:
+    """Write a checkpoint as others may have it.
+
+    Args:
+        checkpoint: what a training wrote.
+        out: where; nothing may be there yet.
+        name: what the model is called.
+        license: terms of the weights.
+        backbone_source: where others find the backbone's weights; needed where the training read a file.
+        half: whether kernels and matrices are stored in FP16, see `write_checkpoint`.
+
+    Raises:
+        CheckpointError: the checkpoint is broken, others could not find its backbone, or a weight
+            exceeds FP16's range.
+        OutputError: `out` exists or cannot be written.
+    """
+    info, tensors = read_info(checkpoint), read_tensors(checkpoint)
+    removed: set[str] = set()
+    shared = replace(
+        info,
+        name=name,
+        license=license,
+        backbone=info.backbone and replace(info.backbone, source=_findable(info, backbone_source)),
+        training=_without_folders(info.training, removed),
+    )
+    if out.exists():
+        raise OutputError(f"{out} exists already; remove it or choose another --out")
+    write_checkpoint(out, tensors, shared, half=half)
+    return Published(len(tensors), (out / WEIGHTS).stat().st_size, tuple(sorted(removed)))
+
+
+def _findable(info: CheckpointInfo, given: str | None) -> str:
+    """Return a source of the backbone that means something on other machines."""
+    source = given or (info.backbone.source if info.backbone else "")
+    if not source.startswith(_ELSEWHERE):
+        raise CheckpointError(
+            f"the checkpoint sits on a backbone from {source}, which others do not have; name where they "
+            "find it with --backbone-source hub:OWNER/REPO"
+        )
+    return source
+
+
+def _without_folders(record: Mapping[str, Any], removed: set[str]) -> dict[str, Any]:
+    """Return a record in which paths of this machine are reduced to their last part."""
+
+    def reduced(value: Any) -> Any:
+        if isinstance(value, str):
+            return _PATH.sub(last_part, value)
+        if isinstance(value, Mapping):
+            return {key: reduced(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [reduced(item) for item in value]
+        return value
+
+    def last_part(path: re.Match[str]) -> str:
+        removed.add(path.group(0)[: -len(path.group(1))])
+        return path.group(1)
+
+    return {key: reduced(value) for key, value in record.items()}

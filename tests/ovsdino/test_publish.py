@@ -1,0 +1,131 @@
+"""A published checkpoint is the trained one, smaller, named, and silent about the machine it came from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ovsdino.backbone_weights import load_backbone_weights
+from ovsdino.checkpoint import CONFIG, WEIGHTS, CheckpointInfo, load_checkpoint, read_info, save_checkpoint
+from ovsdino.config import ModelConfig
+from ovsdino.model import OVSDINO
+from ovsdino.publish import _without_folders, publish
+from ovsdino_runtime.errors import CheckpointError, OutputError
+from ovsdino_runtime.manifest import BackboneInfo
+
+CONFIG_OF_MODEL = ModelConfig(
+    backbone="test_vit", window_px=64, embedding_dim=16, backbone_trainable_blocks=2
+)
+COMMAND = (
+    "ovsdino-train fit --data 'folder:/home/ann/camvid/train:road,car,traffic sign' --data yolo:coco128 "
+    "--text-names ../up/names.json --out ~/runs/x --lr 1e-3"
+)
+
+
+def trained(folder: Path, *, source: str = "random:3", scale: float = 1.0) -> OVSDINO:
+    torch.manual_seed(0)
+    model = OVSDINO(CONFIG_OF_MODEL).eval()
+    weights = load_backbone_weights("test_vit", "random:3")
+    model.load_backbone(weights)
+    with torch.no_grad():
+        model.projector.weight.mul_(scale)
+        model.score_scale.fill_(13.3333333)
+    info = CheckpointInfo(
+        model=CONFIG_OF_MODEL,
+        backbone=BackboneInfo(name="test_vit", source=source, fingerprint=weights.fingerprint),
+        training={"command": COMMAND, "settings": {"data": ["folder:/data/a/train:car"], "lr": 1e-3}},
+    )
+    save_checkpoint(folder, model, info)
+    return model
+
+
+def test_a_published_checkpoint_loads_is_half_the_size_and_gives_nearly_the_same(tmp_path: Path) -> None:
+    model = trained(tmp_path / "c")
+    written = publish(tmp_path / "c", tmp_path / "p", name="tiny", license="CC0-1.0")
+    loaded, info = load_checkpoint(tmp_path / "p")
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        before, after = model(images).embeddings, loaded(images).embeddings
+    assert torch.nn.functional.cosine_similarity(before, after).min() > 0.99999
+    assert (info.name, info.license) == ("tiny", "CC0-1.0")
+    assert written.bytes < 0.6 * (tmp_path / "c" / WEIGHTS).stat().st_size
+    assert loaded.score_scale.item() == model.score_scale.item()  # what is little stays FP32
+
+
+def test_the_record_names_no_folder_of_the_machine_but_all_else(tmp_path: Path) -> None:
+    trained(tmp_path / "c")
+    written = publish(tmp_path / "c", tmp_path / "p", name="tiny", license="CC0-1.0")
+    text = (tmp_path / "p" / CONFIG).read_text()
+    assert written.removed == ("../up/", "/data/a/", "/home/ann/camvid/", "~/runs/")
+    assert not any(folder in text for folder in ("/home", "/data", "../", "~", "ann"))
+    record = read_info(tmp_path / "p").training
+    assert shlex.split(record["command"])[2:] == [
+        "--data", "folder:train:road,car,traffic sign", "--data", "yolo:coco128",
+        "--text-names", "names.json", "--out", "x", "--lr", "1e-3",
+    ]  # fmt: skip
+    assert record["settings"] == {"data": ["folder:train:car"], "lr": 1e-3}
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "folder:camvid/train:road,-",
+        "hub:depth-anything/Depth-Anything-V2-Small",
+        "hub:owner/repo/file.pth",
+        "1/2",
+        "vehicle=car|bus",
+        "open_clip ViT-B-16 openai",
+    ],
+)
+def test_relative_paths_and_hub_names_are_kept(kept: str) -> None:
+    removed: set[str] = set()
+    assert _without_folders({"x": kept}, removed) == {"x": kept}
+    assert not removed
+
+
+@given(st.lists(st.from_regex(r"[a-z0-9_.\-]{1,8}", fullmatch=True), min_size=1, max_size=5))
+def test_an_absolute_path_is_reduced_to_its_last_part_wherever_it_stands(parts: list[str]) -> None:
+    path = "/" + "/".join(parts)
+    removed: set[str] = set()
+    record = {"a": [f"--out {path} --x", f"coco:{path}:{path}", {"b": f"'{path}'"}], "n": 3}
+    last = parts[-1]
+    assert _without_folders(record, removed) == {
+        "a": [f"--out {last} --x", f"coco:{last}:{last}", {"b": f"'{last}'"}],
+        "n": 3,
+    }
+    assert removed == {path[: -len(last)]}
+
+
+def test_a_backbone_from_a_file_needs_a_place_where_others_find_it(tmp_path: Path) -> None:
+    trained(tmp_path / "c", source="/weights/mine.pth")
+    with pytest.raises(CheckpointError, match="--backbone-source hub:OWNER/REPO"):
+        publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x")
+    assert not (tmp_path / "p").exists()
+    publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x", backbone_source="hub:owner/repo")
+    backbone = json.loads((tmp_path / "p" / CONFIG).read_text())["backbone"]
+    assert backbone["source"] == "hub:owner/repo"
+    model, _ = load_checkpoint(tmp_path / "p", "random:3")  # the fingerprint is that of the training
+    assert model.score_scale > 0
+
+
+def test_a_weight_beyond_fp16_is_an_error_and_nothing_is_written(tmp_path: Path) -> None:
+    trained(tmp_path / "c", scale=1e7)
+    with pytest.raises(CheckpointError, match=r"projector\.weight reaches .* float32"):
+        publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x")
+    assert not (tmp_path / "p").exists()
+    publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x", half=False)
+
+
+def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
+    trained(tmp_path / "c")
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "README.md").write_text("a card")
+    with pytest.raises(OutputError, match="exists already"):
+        publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x")
+    assert (tmp_path / "p" / "README.md").read_text() == "a card"
