@@ -93,6 +93,14 @@ def fit(
             rich_help_panel=_PLACE,
         ),
     ] = None,
+    leave_out: Annotated[
+        str,
+        _panel(
+            "Names not to train, as bus,dog: images of objects that show one are left out, in label maps its "
+            "pixels are unlabelled.",
+            _DATA,
+        ),
+    ] = "",
     val: Annotated[list[str], _panel("Validation data, as --data; holds nothing out then.", _DATA)] = [],  # noqa: B006
     val_fraction: Annotated[float, _panel("Share of each data set to hold out.", _DATA)] = 0.1,
     val_blocks: Annotated[int, _panel("Runs of neighbouring images to hold out.", _DATA)] = 4,
@@ -196,6 +204,7 @@ def fit(
             text_model=text_model,
             text_pretrained=text_pretrained,
             teacher=teacher,
+            leave_out=leave_out,
             val=tuple(val),
             val_fraction=val_fraction,
             val_blocks=val_blocks,

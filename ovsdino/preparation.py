@@ -14,6 +14,7 @@ from ovsdino.backbone_weights import BackboneWeights, load_backbone_weights
 from ovsdino.data.augment import Augmentation
 from ovsdino.data.classes import ClassTable, Embed, class_table
 from ovsdino.data.dataset import ViewDataset
+from ovsdino.data.leave_out import leave_out
 from ovsdino.data.samples import Sample, Source
 from ovsdino.data.specs import held_out, read_source
 from ovsdino.distributed import Ranks
@@ -25,7 +26,7 @@ from ovsdino.teacher import SamTeacher, load_teacher
 from ovsdino.view_store import CachedViews
 from ovsdino.views import cached_views
 from ovsdino_runtime.embeddings import EmbeddingTable
-from ovsdino_runtime.vocabulary import vocabularies
+from ovsdino_runtime.vocabulary import parse_classes, vocabularies
 
 _WINDOWS_AT_ONCE = 8  # that go through the backbone while views are cached
 
@@ -79,7 +80,7 @@ def prepare(
     """
     sources = [read_source(spec) for spec in config.data]
     extra = [read_source(spec) for spec in config.val]
-    table, trained_names = _classes(config, sources, extra)
+    sources, table, trained_names = _classes(config, sources, extra)
     text_model, described = _text_model(config, int(table.vectors.shape[1]))
     for note in (*(note for source in (*sources, *extra) for note in source.notes), *table.notes):
         say(f"note: {note}")
@@ -179,8 +180,8 @@ def _teacher(config: TrainConfig) -> SamTeacher | None:
 
 def _classes(
     config: TrainConfig, sources: list[Source], extra: list[Source]
-) -> tuple[ClassTable, tuple[str, ...]]:
-    """Return the classes and the names that training uses."""
+) -> tuple[list[Source], ClassTable, tuple[str, ...]]:
+    """Return the training data without the names left out, the classes, and the names that training uses."""
     if config.text_embeddings is not None and config.text_names is not None:
         sets = text.read_embedding_sets(config.text_embeddings, config.text_names)
         vectors = EmbeddingTable.from_sets(sets, ())
@@ -189,10 +190,13 @@ def _classes(
         queries = (query for item in vocabularies().values() for query in item.queries)
         known = frozenset(name for query in queries for name in query.prompts)
         embed, open_vocabulary = _encoder(config), True
+    if config.leave_out:
+        names = parse_classes(config.leave_out)
+        sources = list(leave_out(sources, names, known, open_vocabulary=open_vocabulary))
     table = class_table([*sources, *extra], known, embed, open_vocabulary=open_vocabulary)
     rows = {row for index in range(len(sources)) for row in table.rows_of(index).tolist()}
     trained = {name for row in rows for name in table.prompts[row]}
-    return table, tuple(sorted(trained))
+    return sources, table, tuple(sorted(trained))
 
 
 def _text_model(config: TrainConfig, numbers: int) -> tuple[str, str]:

@@ -26,6 +26,7 @@ class TrainConfig:
             says what made them.
         text_pretrained: open_clip's tag of its weights; None is OpenAI's.
         teacher: "sam" (SAM ViT-B, sec. 5.1), "none", or another SAM.
+        leave_out: names with commas between that are not trained, see `ovsdino.data.leave_out`. Ours.
         val: specifications of validation data; empty holds out a part of `data`.
         val_fraction: share of each data set to hold out. Ours.
         val_blocks: runs of neighbouring images that the held-out part consists of. Ours.
@@ -66,6 +67,7 @@ class TrainConfig:
     text_model: str | None = None
     text_pretrained: str | None = None
     teacher: str = "sam"
+    leave_out: str = ""
     val: tuple[str, ...] = ()
     val_fraction: float = 0.1
     val_blocks: int = 4

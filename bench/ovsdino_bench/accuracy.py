@@ -19,6 +19,8 @@ from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.metrics import confusion, iou_per_class, mean_iou
 from ovsdino_runtime.segmenter import Question, Segmenter
 
+_MISTAKES = 3  # classes that a class is mistaken for, in a report
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
@@ -57,6 +59,7 @@ class Accuracy:
             "iou": _by_name(self.names, iou_per_class(self.counts.sum(axis=0))),
             "boundary_f_mean": float(known.mean()) if known.size else None,
             "boundary_f": _by_name(self.names, score),
+            "taken_for": _taken_for(self.names, self.counts.sum(axis=0)),
         }
 
 
@@ -118,6 +121,17 @@ def compare(
             backend.name: float(agreeing / pixels) for backend, agreeing in zip(backends, same, strict=True)
         },
     )
+
+
+def _taken_for(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """Return for each class the classes most of its pixels are mistaken for, with their share of them."""
+    mistaken: dict[str, dict[str, float]] = {}
+    for place, name in enumerate(names):
+        shares = counts[place] / max(1, counts[place].sum())
+        shares[place] = 0
+        most = [other for other in np.argsort(-shares, kind="stable")[:_MISTAKES] if shares[other] > 0]
+        mistaken[name] = {names[other]: float(shares[other]) for other in most}
+    return mistaken
 
 
 def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
     from ovsdino_bench.accuracy import Comparison
+    from ovsdino_bench.folder import LabelledImage
 
 
 class Device(str, Enum):
@@ -48,12 +49,24 @@ def bench(
 @app.command()
 def accuracy(
     bundle: Annotated[Path, typer.Option(help="Bundle to measure.")],
-    data: Annotated[Path, typer.Option(help="Folder with images/ and labels/ (PNG indices, 255 ignored).")],
-    classes: Annotated[
-        str, typer.Option(help="Names in label order; label=prompt asks for another name, - is unlabelled.")
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Folder with images/ and labels/ (PNG indices, 255 ignored), coco:JSON:IMAGES or yolo:DIR."
+        ),
     ],
+    classes: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Option(
+            help="Names of a folder in label order; label=prompt asks for another name, - is unlabelled."
+        ),
+    ] = None,
+    showing: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Use only images that show one of these classes."),
+    ] = None,
     checkpoint: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        Optional[Path],  # noqa: UP045
         typer.Option(help="Measure this checkpoint in PyTorch too, in the same run."),
     ] = None,
     backbone_weights: Annotated[
@@ -69,15 +82,14 @@ def accuracy(
 ) -> None:
     """Measure mIoU by the sliding-window protocol, through the ONNX bundle and optionally PyTorch."""
     from ovsdino_bench.accuracy import compare
-    from ovsdino_bench.folder import labelled_folder
     from ovsdino_runtime.backends import Backend
     from ovsdino_runtime.backends.selection import choose_backend
     from ovsdino_runtime.bundle import Bundle
-    from ovsdino_runtime.vocabulary import parse_classes
 
-    names = parse_classes(classes)
+    images, names = _pictures(data, classes)
     opened = Bundle.open(bundle)
-    images = labelled_folder(data, names)
+    if showing is not None:
+        images = _showing(images, names, showing)
     backends: list[Backend] = []
     if checkpoint is not None:
         with needing("bench", "measuring a checkpoint"):
@@ -90,6 +102,43 @@ def accuracy(
     backends.append(backend)
     result = compare(opened, backends, images[:limit] if limit else images, names)
     typer.echo(json.dumps(_as_dict(result, block), indent=2) if as_json else _table(result, block))
+
+
+def _pictures(data: str, classes: str | None) -> tuple[Sequence[LabelledImage], tuple[str, ...]]:
+    """Return labelled pictures and the names of their classes."""
+    from ovsdino_runtime.vocabulary import parse_classes
+
+    if data.startswith(("coco:", "yolo:")):
+        if classes is not None:
+            raise typer.BadParameter("--classes goes with a folder; give names after the data's last colon")
+        with needing("bench", "masks of objects"):
+            from ovsdino_bench.objects import labelled_objects
+        return labelled_objects(data)
+    if classes is None:
+        raise typer.BadParameter("a folder's labels are numbers; name them with --classes")
+    from ovsdino_bench.folder import labelled_folder
+
+    names = parse_classes(classes)
+    return labelled_folder(Path(data), names), names
+
+
+def _showing(images: Sequence[LabelledImage], names: Sequence[str], wanted: str) -> Sequence[LabelledImage]:
+    """Return the pictures that show one of some classes."""
+    import numpy as np
+
+    from ovsdino_bench.folder import UNLABELLED
+    from ovsdino_runtime.errors import DataError
+    from ovsdino_runtime.vocabulary import parse_classes
+
+    labels = [name.partition("=")[0] for name in names if name != UNLABELLED]
+    unknown = [name for name in parse_classes(wanted) if name not in labels]
+    if unknown:
+        raise DataError(f"--showing names {unknown[0]!r}, which is no class of the data: {', '.join(labels)}")
+    places = [labels.index(name) for name in parse_classes(wanted)]
+    kept = [item for item in images if np.isin(item.truth(), places).any()]
+    if not kept:
+        raise DataError(f"none of {len(images)} images shows {wanted}; choose other classes")
+    return kept
 
 
 @app.command()

@@ -1,10 +1,11 @@
-"""A data set as a folder of pictures, label PNGs and class names."""
+"""Labelled pictures: a folder of pictures and label PNGs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,24 @@ from ovsdino_runtime.metrics import IGNORE
 UNLABELLED = "-"
 
 
+class LabelledImage(Protocol):
+    """One picture and its ground truth."""
+
+    @property
+    def image(self) -> Path:
+        """The picture's file."""
+
+    def truth(self) -> NDArray[np.uint8]:
+        """Return the label map, uint8 [H, W]: places among the classes that count, 255 for unlabelled.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
-class LabelledImage:
-    """One picture and its ground truth.
+class ImageWithMap:
+    """One picture and its label PNG.
 
     Attributes:
         image: the picture's file.
@@ -51,12 +67,18 @@ class LabelledImage:
                 f"{self.labels} holds the value {int(values[outside][0])}, but there are names for 0 to "
                 f"{names - 1} and 255 is unlabelled; name all values, - for those that are unlabelled too"
             )
-        places = np.full(256, IGNORE, dtype=np.uint8)
-        places[:names][list(self.counted)] = np.arange(sum(self.counted))
-        return np.asarray(places[values], dtype=np.uint8)
+        truth: NDArray[np.uint8] = places_of(self.counted)[values]
+        return truth
 
 
-def labelled_folder(folder: Path, classes: Sequence[str]) -> tuple[LabelledImage, ...]:
+def places_of(counted: Sequence[bool]) -> NDArray[np.uint8]:
+    """Return the place of each index among those that count, uint8 [256]; 255 for all others."""
+    places = np.full(256, IGNORE, dtype=np.uint8)
+    places[: len(counted)][list(counted)] = np.arange(sum(counted))
+    return places
+
+
+def labelled_folder(folder: Path, classes: Sequence[str]) -> tuple[ImageWithMap, ...]:
     """Return the pictures of `folder/images` with their labels in `folder/labels`, by name.
 
     Args:
@@ -80,5 +102,5 @@ def labelled_folder(folder: Path, classes: Sequence[str]) -> tuple[LabelledImage
         )
     counted = tuple(name != UNLABELLED for name in classes)
     return tuple(
-        LabelledImage(image=path, labels=labels / f"{path.stem}.png", counted=counted) for path in found
+        ImageWithMap(image=path, labels=labels / f"{path.stem}.png", counted=counted) for path in found
     )

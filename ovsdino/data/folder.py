@@ -83,4 +83,4 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> Source:
         if stem not in images:
             raise DataError(f"{path} has no image of that name in {folder / 'images'}")
     samples = tuple(FolderSample(path, labels[stem], len(names)) for stem, path in images.items())
-    return Source(f"folder:{folder}", names, samples)
+    return Source(f"folder:{folder}", names, samples, dense=True)

@@ -64,17 +64,21 @@ class Labels:
                 merged[row] = merged[row] | mask if row in merged else mask
         return Labels(tuple(merged), _stack(list(merged.values()), self.size_hw), labelled)
 
-    def index_map(self, box: Box) -> NDArray[np.int64]:
-        """Return one class per pixel of a part, int64 [side, side]; -1 where there is none.
+    def index_map(self, box: Box | None = None) -> NDArray[np.int64]:
+        """Return one class per pixel, int64 [H, W]; -1 where there is none.
 
         Ours: where masks overlap, the smallest lies on top, since it is what the larger one holds.
+
+        Args:
+            box: the part wanted, which gives int64 [side, side]; None for the whole image.
         """
-        found = np.full((box.side, box.side), -1, dtype=np.int64)
-        masks = box.of(self.masks)
+        masks = self.masks if box is None else box.of(self.masks)
+        labelled = self.labelled if box is None else box.of(self.labelled)
+        found = np.full(labelled.shape, -1, dtype=np.int64)
         areas = self.masks.sum(axis=(1, 2))
         for place in np.argsort(-areas, kind="stable"):
             found[masks[place].astype(np.bool_)] = self.classes[place]
-        found[~box.of(self.labelled).astype(np.bool_)] = -1
+        found[~labelled.astype(np.bool_)] = -1
         return found
 
     def shares(self, box: Box, cells: int, flip: bool) -> ClassShares:

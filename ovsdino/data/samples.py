@@ -48,12 +48,14 @@ class Source:
             is known to be none of the others.
         samples: photographs in a fixed order, in which neighbours may be frames of one video.
         notes: what the person who trains should know about it.
+        dense: whether every pixel has a class, as in label maps; False for the masks of some objects.
     """
 
     spec: str
     names: tuple[str, ...]
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    dense: bool = False
 
 
 def read_sample(sample: Sample) -> tuple[NDArray[np.uint8], Labels]:
