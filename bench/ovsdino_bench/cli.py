@@ -74,7 +74,8 @@ def accuracy(
         typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to run the bundle.")] = Device.auto,
-    limit: Annotated[int, typer.Option(min=0, help="Use only the first images; 0 uses all.")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Use only every so many-th image.")] = 1,
+    limit: Annotated[int, typer.Option(min=0, help="Use only the first of them; 0 uses all.")] = 0,
     block: Annotated[
         int, typer.Option(min=1, help="Neighbouring frames that count as one sample of the interval.")
     ] = 1,
@@ -90,6 +91,7 @@ def accuracy(
     opened = Bundle.open(bundle)
     if showing is not None:
         images = _showing(images, names, showing)
+    images = images[::every]
     backends: list[Backend] = []
     if checkpoint is not None:
         with needing("bench", "measuring a checkpoint"):

@@ -67,8 +67,9 @@ def test_what_a_class_is_taken_for_is_told(
     assert row["iou"]["dog"] == 0
     assert row["taken_for"]["dog"]["car"] > 0.9
     assert row["taken_for"]["bus"] == {} or max(row["taken_for"]["bus"].values()) < 0.2
-    assert run(monkeypatch, *common, "--showing", "dog") in (0, None)
-    assert json.loads(capsys.readouterr().out)["images"] == 1
+    for option, value, left in (("--showing", "dog", 1), ("--every", 2, 2), ("--limit", 1, 1)):
+        assert run(monkeypatch, *common, option, value) in (0, None)
+        assert json.loads(capsys.readouterr().out)["images"] == left
 
 
 @pytest.mark.parametrize(
