@@ -117,7 +117,7 @@ def test_a_model_is_trained_exported_and_run_without_torch(
     assert result["classes"]
 
     from ovsdino.torch_backend import TorchBackend
-    from ovsdino_bench.accuracy import compare
+    from ovsdino_bench.accuracy import measure
     from ovsdino_bench.folder import labelled_folder
     from ovsdino_runtime.backends.selection import open_backend
     from ovsdino_runtime.bundle import Bundle
@@ -125,7 +125,7 @@ def test_a_model_is_trained_exported_and_run_without_torch(
 
     opened = Bundle.open(bundle)
     backends = [TorchBackend.open(best), open_backend(opened, "cpu")]
-    compared = compare(opened, backends, labelled_folder(data, list(COLOURS)), list(COLOURS))
+    compared = measure(opened, backends, labelled_folder(data, list(COLOURS)), list(COLOURS))
     in_torch, in_onnx = compared.accuracies
     assert in_torch.miou > 0.6
     assert abs(in_torch.miou - in_onnx.miou) * 100 <= GATES["fp32"].delta_miou_points

@@ -14,8 +14,9 @@ from ovsdino_bench.bootstrap import miou_interval
 from ovsdino_bench.boundary import BoundaryCounts, count_boundaries
 from ovsdino_bench.folder import UNLABELLED, LabelledImage
 from ovsdino_runtime.backends import Backend
-from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH, Bundle
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.manifest import Manifest
 from ovsdino_runtime.metrics import confusion, iou_per_class, mean_iou
 from ovsdino_runtime.segmenter import Question, Segmenter
 
@@ -77,8 +78,16 @@ class Comparison:
     accuracies: tuple[Accuracy, ...]
     label_agreement: Mapping[str, float]
 
+    def as_dict(self, block: int = 1) -> dict[str, Any]:
+        """Return the figures as JSON takes them; `block` as in `Accuracy.as_dict`."""
+        return {
+            "images": self.images,
+            "backends": [item.as_dict(block) for item in self.accuracies],
+            "label_agreement_with_first": dict(self.label_agreement),
+        }
 
-def compare(
+
+def measure(
     bundle: Bundle, backends: Sequence[Backend], images: Sequence[LabelledImage], classes: Sequence[str]
 ) -> Comparison:
     """Run every backend over the images and count.
@@ -121,6 +130,27 @@ def compare(
             backend.name: float(agreeing / pixels) for backend, agreeing in zip(backends, same, strict=True)
         },
     )
+
+
+def describe(manifest: Manifest, data: str) -> dict[str, Any]:
+    """Return what was measured, as JSON takes it.
+
+    Args:
+        manifest: the bundle's.
+        data: how the data were named.
+    """
+    recorded = manifest.provenance
+    return {
+        "data": data,
+        "model": {
+            "name": manifest.name,
+            "backbone": manifest.backbone.name,
+            "grid_hw": list(manifest.grid_hw),
+            "steps": recorded.get("steps_done"),
+            "scalars": recorded.get("scalars"),
+            "image_graph_sha256": manifest.files[IMAGE_GRAPH].sha256,
+        },
+    }
 
 
 def _taken_for(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, dict[str, float]]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -14,7 +14,6 @@ from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
-    from ovsdino_bench.accuracy import Comparison
     from ovsdino_bench.folder import LabelledImage
 
 
@@ -79,10 +78,16 @@ def accuracy(
     block: Annotated[
         int, typer.Option(min=1, help="Neighbouring frames that count as one sample of the interval.")
     ] = 1,
+    counts: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Write every image's confusion counts here (.npz), for `compare`."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure mIoU by the sliding-window protocol, through the ONNX bundle and optionally PyTorch."""
-    from ovsdino_bench.accuracy import compare
+    from ovsdino_bench.accuracy import describe, measure
+    from ovsdino_bench.counts import ImageCounts
+    from ovsdino_bench.tables import accuracy_table
     from ovsdino_runtime.backends import Backend
     from ovsdino_runtime.backends.selection import choose_backend
     from ovsdino_runtime.bundle import Bundle
@@ -102,8 +107,44 @@ def accuracy(
     if note:
         typer.echo(f"note: {note}", err=True)
     backends.append(backend)
-    result = compare(opened, backends, images[:limit] if limit else images, names)
-    typer.echo(json.dumps(_as_dict(result, block), indent=2) if as_json else _table(result, block))
+    images = images[:limit] if limit else images
+    result = measure(opened, backends, images, names)
+    if counts is not None:
+        last = result.accuracies[-1]
+        files = tuple(item.image.name for item in images)
+        ImageCounts(names=last.names, images=files, counts=last.counts).save(counts)
+    if as_json:
+        report = {**describe(opened.manifest, data), **result.as_dict(block)}
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        typer.echo(accuracy_table(result, block))
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="Counts that `accuracy --counts` wrote.")],
+    after: Annotated[Path, typer.Argument(help="Another model's, on the same images.")],
+    block: Annotated[
+        int, typer.Option(min=1, help="Neighbouring frames that count as one sample of the interval.")
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what changed from one model to another, and whether it is more than noise."""
+    from ovsdino_bench.counts import ImageCounts, gain
+    from ovsdino_bench.tables import gain_table
+
+    found = gain(ImageCounts.load(before), ImageCounts.load(after), block)
+    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else gain_table(found))
+
+
+@app.command()
+def table(
+    reports: Annotated[list[Path], typer.Argument(help="Files that `accuracy --json` wrote.")],
+) -> None:
+    """Print reports side by side as a Markdown table, named by their files."""
+    from ovsdino_bench.tables import markdown, read_report
+
+    typer.echo(markdown([(path.stem, read_report(path)) for path in reports]))
 
 
 def _pictures(data: str, classes: str | None) -> tuple[Sequence[LabelledImage], tuple[str, ...]]:
@@ -175,37 +216,6 @@ def merging(
     timings = time_merging(segmenter, load_image(image), sizes, vocabulary, runs)
     report = {"machine": machine(), "timings": [item.as_dict() for item in timings]}
     typer.echo(json.dumps(report, indent=2))
-
-
-def _as_dict(result: Comparison, block: int) -> dict[str, Any]:
-    return {
-        "images": result.images,
-        "backends": [item.as_dict(block) for item in result.accuracies],
-        "label_agreement_with_first": dict(result.label_agreement),
-    }
-
-
-def _table(result: Comparison, block: int) -> str:
-    rows = [item.as_dict(block) for item in result.accuracies]
-    lines = [_line("IoU (boundary F)", [row["backend"] for row in rows])]
-    for name in result.accuracies[0].names:
-        cells = [f"{_percent(row['iou'][name])} ({_percent(row['boundary_f'][name])})" for row in rows]
-        lines.append(_line(name, cells))
-    lines.append(_line("mean", [f"{_percent(r['miou'])} ({_percent(r['boundary_f_mean'])})" for r in rows]))
-    intervals = [" to ".join(_percent(end) for end in row["miou_interval_95"]) for row in rows]
-    lines.append(_line("95 % interval of mIoU", intervals))
-    agreeing = [f"{100 * result.label_agreement[row['backend']]:.4f}" for row in rows]
-    lines.append(_line("labels as in the first", agreeing))
-    lines.append(f"percent, over {result.images} images; intervals over runs of {block}")
-    return "\n".join(lines)
-
-
-def _line(name: str, cells: Sequence[str]) -> str:
-    return "  ".join([f"{name:24}", *(f"{cell:>20}" for cell in cells)])
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def main() -> None:

@@ -1,0 +1,144 @@
+"""Models compared on the same images: what changed, and whether it is more than noise."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovsdino_bench import cli
+from ovsdino_bench.counts import ImageCounts, gain
+from ovsdino_bench.tables import markdown, read_report
+from ovsdino_runtime.errors import DataError
+
+NAMES = ("car", "road", "tree")
+
+
+def counts(right: float, images: int = 20, seed: int = 0) -> ImageCounts:
+    """Confusions of a model that gets a share of each class right, the rest spread over the others."""
+    random = np.random.default_rng(seed)
+    made = np.empty((images, 3, 3), dtype=np.int64)
+    for image in range(images):
+        for true in range(3):
+            chances = np.full(3, (1 - right) / 2)
+            chances[true] = right
+            made[image, true] = random.multinomial(1000, chances)
+    return ImageCounts(names=NAMES, images=tuple(f"{i}.png" for i in range(images)), counts=made)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["ovsdino-bench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code
+
+
+def test_counts_come_back_as_they_were_written(tmp_path: Path) -> None:
+    written = counts(0.7)
+    written.save(tmp_path / "c.npz")
+    read = ImageCounts.load(tmp_path / "c.npz")
+    assert (read.names, read.images) == (written.names, written.images)
+    np.testing.assert_array_equal(read.counts, written.counts)
+
+
+def test_a_real_gain_is_told_from_noise() -> None:
+    better = gain(counts(0.6), counts(0.7, seed=1), block=2)
+    assert better.beyond_noise
+    assert better.interval_95[0] < better.miou[1] - better.miou[0] < better.interval_95[1]
+    assert all(value > 0 for value in better.iou.values())
+    same = gain(counts(0.6), counts(0.6, seed=1), block=2)
+    assert not same.beyond_noise
+
+
+def test_a_model_gains_exactly_nothing_over_itself() -> None:
+    found = gain(counts(0.6), counts(0.6), block=3)
+    assert found.interval_95 == (0, 0)
+    assert not found.beyond_noise
+    assert set(found.iou.values()) == {0.0}
+
+
+def test_a_class_that_never_occurs_has_no_gain() -> None:
+    bare = np.zeros((4, 3, 3), dtype=np.int64)
+    bare[:, 0, 0] = bare[:, 1, 1] = 5
+    nothing = ImageCounts(names=NAMES, images=("a", "b", "c", "d"), counts=bare)
+    assert gain(nothing, nothing, block=1).as_dict()["iou_gain"] == {"car": 0, "road": 0, "tree": None}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (counts(0.6, images=19), "20 and 19 of them"),
+        (
+            ImageCounts(names=("car", "road", "sky"), images=counts(0.6).images, counts=counts(0.6).counts),
+            "sky",
+        ),
+    ],
+)
+def test_other_images_or_classes_cannot_be_compared(other: ImageCounts, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        gain(counts(0.6), other, block=1)
+
+
+@pytest.mark.parametrize("damage", ["missing", "no zip", "other arrays", "wrong shape"])
+def test_a_file_that_holds_no_counts_is_one_line(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    counts(0.6).save(good)
+    if damage == "no zip":
+        bad.write_bytes(b"x")
+    elif damage == "other arrays":
+        np.savez(bad, a=np.zeros(3))
+    elif damage == "wrong shape":
+        np.savez(bad, names=np.array(NAMES), images=np.array(["a"]), counts=np.zeros((2, 3, 3), np.int64))
+    assert run(monkeypatch, "compare", good, bad) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "bad.npz" in line
+
+
+def test_accuracy_writes_counts_that_compare_and_a_report_that_becomes_a_table(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    for name in ("images", "labels"):
+        (data / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 256, (28, 40, 3), dtype=np.uint8)).save(data / f"images/{number}.png")
+        Image.fromarray(rng.integers(0, 3, (28, 40), dtype=np.uint8)).save(data / f"labels/{number}.png")
+    path = tmp_path / "c.npz"
+    common = ("accuracy", "--bundle", tiny_bundle, "--data", data, "--classes", ",".join(NAMES), "--json")
+    assert run(monkeypatch, *common, "--counts", path) in (0, None)
+    text = capsys.readouterr().out
+    report = json.loads(text)
+    assert report["data"] == str(data)
+    assert report["model"]["name"] == "tiny-colours"
+    assert ImageCounts.load(path).images == ("0.png", "1.png", "2.png")
+    assert run(monkeypatch, "compare", path, path) in (0, None)
+    miou = f"{100 * report['backends'][0]['miou']:.2f}"
+    assert f"mIoU {miou} -> {miou}: +0.00" in capsys.readouterr().out
+    (tmp_path / "tiny.json").write_text(text)
+    assert run(monkeypatch, "table", tmp_path / "tiny.json", tmp_path / "tiny.json") in (0, None)
+    shown = capsys.readouterr().out
+    assert "| | tiny | tiny |" in shown
+    assert f"| **mIoU** | **{miou}** | **{miou}** |" in shown
+
+
+def test_scalars_stand_in_the_table_where_a_model_has_them(tmp_path: Path) -> None:
+    backend = {"miou": 0.5, "miou_interval_95": [0.4, 0.6], "iou": {"car": 0.5}, "boundary_f_mean": None}
+    with_gate = {"backends": [backend], "model": {"scalars": {"gamma": 1.234, "alpha": [0.1, 0.25]}}}
+    without = {"backends": [backend], "model": {"scalars": {"scale": 9.0}}}
+    lines = markdown([("a", with_gate), ("b", without)]).splitlines()
+    assert "| γ | 1.23 | - |" in lines
+    assert "| α | 0.10, 0.25 | - |" in lines
+    assert "| boundary F | - | - |" in lines
+    other = {"backends": [{**backend, "iou": {"road": 1.0}}]}
+    with pytest.raises(DataError, match="other classes"):
+        markdown([("a", with_gate), ("b", other)])
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(DataError, match="no report of accuracy"):
+        read_report(tmp_path / "x.json")
