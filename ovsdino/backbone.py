@@ -11,6 +11,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ovsdino.nano import ARCHITECTURES
 from ovsdino_runtime.errors import CheckpointError
 from ovsdino_runtime.pixels import MEAN, STD
 
@@ -29,17 +30,22 @@ class FrozenFeatures:
 
 
 def create_vit(name: str, image_px: int) -> VisionTransformer | Eva:
-    """Return a randomly initialised timm ViT for square images.
+    """Return a randomly initialised ViT for square images.
 
     Args:
-        name: timm's architecture name; a `.tag` behind it is ignored.
+        name: timm's architecture name or one of `ovsdino.nano`; a `.tag` behind it is ignored.
         image_px: side of the image.
 
     Raises:
         CheckpointError: timm knows no such model, it is no ViT, or its patch does not divide the image.
     """
+    own = ARCHITECTURES.get(name.partition(".")[0])
     try:
-        vit = timm.create_model(name.partition(".")[0], pretrained=False, img_size=image_px, num_classes=0)
+        vit = (
+            own(image_px)
+            if own
+            else timm.create_model(name.partition(".")[0], pretrained=False, img_size=image_px, num_classes=0)
+        )
     except (RuntimeError, TypeError, AssertionError, ValueError) as error:
         raise CheckpointError(f"timm cannot build the backbone {name!r} at {image_px} px: {error}") from error
     if not isinstance(vit, (VisionTransformer, Eva)):
@@ -55,19 +61,29 @@ def create_vit(name: str, image_px: int) -> VisionTransformer | Eva:
 class Backbone(nn.Module):
     """A timm ViT that returns the blocks the encoder fuses, and its last block after the final norm.
 
-    Its first `depth - trainable_blocks` blocks, embeddings and final norm are frozen.
+    Its first `depth - trainable_blocks` blocks, embeddings and final norm are frozen, or nothing is.
 
     Attributes:
         channels: width C.
         depth: number of blocks.
         grid: rows (and columns) of patches in a window.
         fused: 1-based blocks that eq. 7 fuses into the last.
+        frozen_depth: number of first blocks that do not learn.
+        whole: whether all of it learns.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, window_px: int, fused: Sequence[int], trainable_blocks: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        window_px: int,
+        fused: Sequence[int],
+        trainable_blocks: int,
+        *,
+        whole: bool = False,
+    ) -> None:
         super().__init__()
         self.vit = create_vit(name, window_px)
         self.channels = int(self.vit.embed_dim)
@@ -78,20 +94,21 @@ class Backbone(nn.Module):
             raise CheckpointError(
                 f"{trainable_blocks} trainable blocks were asked for, but {name} has {self.depth}"
             )
-        self.frozen_depth = self.depth - trainable_blocks
+        self.whole = whole
+        self.frozen_depth = 0 if whole else self.depth - trainable_blocks
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
-        self.vit.requires_grad_(False)
+        self.vit.requires_grad_(whole)
         for block in self.vit.blocks[self.frozen_depth :]:
             block.requires_grad_(True)
 
     def frozen(self, images: Tensor) -> FrozenFeatures:
-        """Return what the frozen part gives, without gradients.
+        """Return what the frozen part gives, without gradients; the embedded patches where all learns.
 
         Args:
             images: uint8 [B, window, window, 3], RGB in [0, 255].
         """
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.whole and torch.is_grad_enabled()):
             tokens = self._embed(images)
             tokens, kept = self._run(tokens, 0, self.frozen_depth)
         return FrozenFeatures(tuple(kept.values()), tokens)

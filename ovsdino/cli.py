@@ -1,4 +1,4 @@
-"""`ovsdino-train`: learn, and publish what was learned."""
+"""`ovsdino-train`: learn, shrink, and publish what was learned."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ovsdino.distill_command import distill
 from ovsdino.fit_command import fit
 from ovsdino.publish_command import publish
 from ovsdino_runtime import command_line
@@ -14,6 +15,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 app.command()(fit)
+app.command()(distill)
 app.command()(publish)
 
 

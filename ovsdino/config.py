@@ -11,7 +11,14 @@ from ovsdino_runtime.errors import CheckpointError
 
 STRUCTURE_CHANNELS = 256  # SAM's image features: 256 channels …
 STRUCTURE_GRID = 64  # … on a 64 x 64 grid, for a 1024 px square
-_INTEGERS = ("window_px", "backbone_trainable_blocks", "decoder_stride", "embedding_dim", "norm_groups")
+_INTEGERS = (
+    "window_px",
+    "backbone_trainable_blocks",
+    "decoder_stride",
+    "embedding_dim",
+    "text_dim",
+    "norm_groups",
+)
 _NUMBERS = ("alpha_init", "gamma_init", "score_scale_init", "score_bias_init")
 _LAYERS_OF_12 = {"dense": (2, 4, 6, 8, 10), "sparse": (3, 6, 9)}
 
@@ -33,8 +40,12 @@ class ModelConfig:
         gate: whether the Preservation Gate carries the backbone's features on (table 2, "w/o PG");
             without it F_out = M.
         backbone_trainable_blocks: last blocks that L_seg updates (table 3: 3, or 0 for frozen).
+        whole_backbone: whether all of the backbone learns, its patch embedding and final norm too, as a
+            small one from random weights must. Ours.
         decoder_stride: stride of eq. 13; 2 gives a 32 x 32 grid. Ours: 1 gives 64 x 64.
-        embedding_dim: D, size of the text space (CLIP ViT-B/16: 512).
+        embedding_dim: D, size of the space of scores (CLIP ViT-B/16: 512).
+        text_dim: size of the text encoder's vectors where a linear map of the model's own leads from them
+            to D; 0 where they have D numbers themselves. Ours.
         norm_groups: groups of every GroupNorm. Ours: 32.
         alpha_init: start of every α of eq. 7. Ours.
         gamma_init: start of γ of eq. 14. Ours: at 0, SAE and SMD would get no gradient.
@@ -50,8 +61,10 @@ class ModelConfig:
     head: Literal["structure", "linear"] = "structure"
     gate: bool = True
     backbone_trainable_blocks: int = 3
+    whole_backbone: bool = False
     decoder_stride: Literal[1, 2] = 2
     embedding_dim: int = 512
+    text_dim: int = 0
     norm_groups: int = 32
     alpha_init: float = 0.1
     gamma_init: float = 0.1
@@ -78,13 +91,18 @@ class ModelConfig:
             raise ValueError(f"decoder_stride is {self.decoder_stride}, but must be 1 or 2")
         if self.backbone_trainable_blocks < 0:
             raise ValueError("backbone_trainable_blocks must not be negative")
+        if self.text_dim and self.text_dim < self.embedding_dim:
+            raise ValueError(
+                f"text_dim is {self.text_dim}, but a map to {self.embedding_dim} numbers only shortens"
+            )
         for name in ("window_px", "embedding_dim", "norm_groups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be positive")
-        if not self.encoder and (self.gate or self.alignment or self.backbone_trainable_blocks):
+        trains = self.backbone_trainable_blocks or self.whole_backbone
+        if not self.encoder and (self.gate or self.alignment or trains):
             raise ValueError(
-                "encoder=False leaves neither DINO nor SAE: set gate=False, alignment=False and "
-                "backbone_trainable_blocks=0 with it"
+                "encoder=False leaves neither DINO nor SAE: set gate=False, alignment=False, "
+                "backbone_trainable_blocks=0 and whole_backbone=False with it"
             )
 
     def _check_types(self) -> None:
@@ -94,7 +112,7 @@ class ModelConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be a text")
         if not self.backbone:
             raise ValueError("backbone is empty, but must be timm's name of a ViT")
-        for name in ("alignment", "encoder", "gate"):
+        for name in ("alignment", "encoder", "gate", "whole_backbone"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be true or false")
         for name in _INTEGERS:

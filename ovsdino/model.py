@@ -39,7 +39,10 @@ class OVSDINO(nn.Module):
         config: what was built.
         score_scale: learned factor on the cosine.
         score_bias: learned offset on the scaled cosine, in the BCE alone.
+        text_map: float32 [D, text_dim], what shortens text vectors (see `ovsdino.text_map`), or None.
     """
+
+    text_map: Tensor | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -51,7 +54,11 @@ class OVSDINO(nn.Module):
                 depth = len(create_vit(config.backbone, config.window_px).blocks)
             fused = config.fused_blocks(depth)
             self.backbone = Backbone(
-                config.backbone, config.window_px, fused, config.backbone_trainable_blocks
+                config.backbone,
+                config.window_px,
+                fused,
+                config.backbone_trainable_blocks,
+                whole=config.whole_backbone,
             )
             channels = self.backbone.channels
             if config.head == "structure":
@@ -68,6 +75,9 @@ class OVSDINO(nn.Module):
                 channels, config.decoder_stride, config.norm_groups, gamma
             )
         self.projector = nn.Conv2d(channels, config.embedding_dim, 1)
+        self.register_buffer(
+            "text_map", torch.eye(config.embedding_dim, config.text_dim) if config.text_dim else None
+        )
         self.score_scale = nn.Parameter(torch.tensor(config.score_scale_init))
         self.score_bias = nn.Parameter(torch.tensor(config.score_bias_init))
 
@@ -102,6 +112,14 @@ class OVSDINO(nn.Module):
                 )
         output = self._decode(structure, last)
         return Output(output.embeddings, output.structure, alignable)
+
+    def map_text(self, text: Tensor) -> Tensor:
+        """Return text vectors in the space of scores, unit [..., D].
+
+        Args:
+            text: unit vectors of the text encoder, [..., text_dim], or [..., D] without a map.
+        """
+        return text if self.text_map is None else F.normalize(text @ self.text_map.T, dim=-1)
 
     def scores(self, embeddings: Tensor, text: Tensor) -> Tensor:
         """Return cosines, [B, K, h, w].

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ovsdino.data.dataset import Batch
+from ovsdino.distillation import Distillation
 from ovsdino.losses import alignment_losses, mask_logits, segmentation_losses
 from ovsdino.model import OVSDINO, Output
 from ovsdino.teacher import Teacher
@@ -19,6 +20,7 @@ class Objective(nn.Module):
         text: float32 [N, D], the unit embeddings of the training classes.
         precision: "bf16" runs the model under autocast; the losses are always FP32.
         dice_weight: factor on the Dice loss (eq. 15: 1).
+        distillation: what the teacher's targets are for, if not for alignment; None without.
     """
 
     text: Tensor
@@ -30,11 +32,13 @@ class Objective(nn.Module):
         teacher: Teacher | None,
         precision: str,
         dice_weight: float = 1.0,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
         self.dice_weight = dice_weight
+        self.distillation = distillation
         self.register_buffer("text", text, persistent=False)
         # Not a submodule: DDP has no business with frozen weights, nor has the checkpoint.
         self._teacher = (teacher,)
@@ -45,13 +49,14 @@ class Objective(nn.Module):
         return self._teacher[0]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return `loss` and its parts, scalars: align, cosine, mse (if aligned), seg, dice, bce."""
+        """Return `loss` and its parts, scalars: seg, dice, bce; align, cosine, mse if aligned; distill."""
         target = self._target(batch)
         align = self.model.config.alignment
         if align and target is None:
             raise ValueError("alignment needs a teacher")
         output = self._output(batch, target, align)
-        cosines = self.model.scores(output.embeddings.float(), self.text[batch.classes])
+        text = self.model.map_text(self.text)[batch.classes]
+        cosines = self.model.scores(output.embeddings.float(), text)
         logits = mask_logits(cosines, self.model.score_scale, self.model.score_bias, batch.targets.shape[-1])
         losses = segmentation_losses(
             logits,
@@ -64,6 +69,11 @@ class Objective(nn.Module):
         if output.alignable is not None and target is not None:
             losses.update(alignment_losses(output.alignable, target))
             total = total + losses["align"]
+        if self.distillation is not None:
+            if target is None:
+                raise ValueError("distillation needs a teacher")
+            losses["distill"] = self.distillation(self.model, output.embeddings, target, batch.sources)
+            total = total + losses["distill"]
         return {"loss": total, **losses}
 
     def embed(self, batch: Batch) -> Tensor:

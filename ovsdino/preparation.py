@@ -5,30 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ovsdino import text
 from ovsdino.backbone_weights import BackboneWeights, load_backbone_weights
+from ovsdino.class_text import KnownNames, text_model_of, training_classes
+from ovsdino.config import ModelConfig
 from ovsdino.data.augment import Augmentation
-from ovsdino.data.classes import ClassTable, Embed, class_table
 from ovsdino.data.dataset import ViewDataset
-from ovsdino.data.leave_out import leave_out
 from ovsdino.data.samples import Sample, Source
 from ovsdino.data.specs import held_out, read_source
+from ovsdino.distillation import Distillation, ScoreTeacher, load_score_teacher
 from ovsdino.distributed import Ranks
 from ovsdino.foundation import Foundation, check_foundation, foundation_of
 from ovsdino.model import OVSDINO
 from ovsdino.objective import Objective
 from ovsdino.settings import TrainConfig
-from ovsdino.teacher import SamTeacher, load_teacher
+from ovsdino.teacher import SamTeacher, Teacher, load_teacher
+from ovsdino.text_map import principal_map
 from ovsdino.view_store import CachedViews
 from ovsdino.views import cached_views
-from ovsdino_runtime.embeddings import EmbeddingTable
-from ovsdino_runtime.vocabulary import parse_classes, vocabularies
+from ovsdino_runtime.errors import CheckpointError
 
 _WINDOWS_AT_ONCE = 8  # that go through the backbone while views are cached
+_TAUGHT_GRID = 32  # rows and columns of a distilled view's scores, as decoder_stride 2 gives them
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,16 @@ def prepare(
         OvsDinoError: anything that was named is missing, broken, does not fit, or is not what the
             training began on.
     """
-    sources = [read_source(spec) for spec in config.data]
     extra = [read_source(spec) for spec in config.val]
-    sources, table, trained_names = _classes(config, sources, extra)
-    text_model, described = _text_model(config, int(table.vectors.shape[1]))
+    known = KnownNames(config)
+    data = [read_source(spec) for spec in (*config.data, *config.labelled_only)]
+    classes = training_classes(config, known, data, extra)
+    sources, table = classes.sources, classes.table
+    text_model, described = text_model_of(config, int(table.vectors.shape[1]))
     for note in (*(note for source in (*sources, *extra) for note in source.notes), *table.notes):
         say(f"note: {note}")
-    teacher = _teacher(config)
-    # Without teacher there is nothing to align with: the row "w/o SA" of table 2.
-    aligned = config.model.alignment and teacher is not None
-    settings = replace(config.model, alignment=aligned, embedding_dim=int(table.vectors.shape[1]))
+    teacher = _teacher(config, known)
+    settings = _model_config(config, teacher, int(table.vectors.shape[1]))
     weights = load_backbone_weights(settings.backbone, config.backbone_weights) if settings.encoder else None
     train_samples, val_samples = _split(config, sources, extra)
     foundation = foundation_of(config, weights, teacher, table, train_samples, val_samples)
@@ -97,6 +96,8 @@ def prepare(
     model = OVSDINO(settings)
     if weights is not None:
         model.load_backbone(weights)
+    if model.text_map is not None:
+        model.text_map.copy_(torch.from_numpy(principal_map(known.all()[0], settings.embedding_dim)))
     model.to(ranks.device)
     if teacher is not None:
         teacher.to(ranks.device)
@@ -117,6 +118,9 @@ def prepare(
             mask_px=config.mask_px,
             teacher_px=teacher.image_px if teacher is not None else None,
             views=config.cache_views if augmentation else 0,
+            # Only the teacher's view of a fixed crop is cached: the student may see it ever anew.
+            fresh_colours=settings.whole_backbone and augmentation is not None,
+            untaught=frozenset(range(len(config.data), len(sources))),
         )
 
     training = views(train_samples, config.augmentation)
@@ -127,12 +131,23 @@ def prepare(
     def cached(dataset: ViewDataset | None) -> CachedViews | None:
         if not config.cache_views or dataset is None:
             return None
+        if settings.whole_backbone and dataset.teacher_px is None:
+            return None  # nothing is frozen and nothing taught
         return _cached(config, dataset, model, teacher, weights, ranks, say)
 
     caches = (cached(training), cached(validation))
-    objective = Objective(model, vectors, teacher, config.precision, config.dice_weight)
+    distillation = _distillation(config, known, training.untaught, ranks.device)
+    objective = Objective(model, vectors, teacher, config.precision, config.dice_weight, distillation)
     return Prepared(
-        objective, weights, trained_names, text_model, described, training, validation, *caches, foundation
+        objective,
+        weights,
+        classes.trained_names,
+        text_model,
+        described,
+        training,
+        validation,
+        *caches,
+        foundation,
     )
 
 
@@ -140,14 +155,14 @@ def _cached(
     config: TrainConfig,
     dataset: ViewDataset,
     model: OVSDINO,
-    teacher: SamTeacher | None,
+    teacher: Teacher | None,
     weights: BackboneWeights | None,
     ranks: Ranks,
     say: Callable[[str], None],
 ) -> CachedViews:
     seen = teacher if dataset.teacher_px is not None else None
     described = {
-        "fingerprint": weights.fingerprint if weights is not None else None,
+        "fingerprint": weights.fingerprint if weights and not model.config.whole_backbone else None,
         "teacher": seen.identity if seen is not None else None,
     }
 
@@ -171,67 +186,46 @@ def _cached(
     return cache if cache is not None else opened(build=False)
 
 
-def _teacher(config: TrainConfig) -> SamTeacher | None:
+def _model_config(config: TrainConfig, teacher: Teacher | None, text_dim: int) -> ModelConfig:
+    """Return what to build: the text vectors and the teacher decide what the settings leave open."""
+    # Without SAM there is nothing to align with: the row "w/o SA" of table 2.
+    aligned = config.model.alignment and isinstance(teacher, SamTeacher)
+    shortened = config.shorten_text
+    try:
+        return replace(
+            config.model,
+            alignment=aligned,
+            embedding_dim=shortened or text_dim,
+            text_dim=text_dim if shortened else 0,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"text vectors of {text_dim} numbers cannot be shortened: {error}") from error
+
+
+def _distillation(
+    config: TrainConfig, known: KnownNames, untaught: frozenset[int], device: torch.device
+) -> Distillation | None:
+    if config.distill is None:
+        return None
+    text = torch.from_numpy(known.all()[0]).to(device)
+    return Distillation(text, config.distill.temperature, config.distill.weight, untaught)
+
+
+def _teacher(config: TrainConfig, known: KnownNames) -> SamTeacher | ScoreTeacher | None:
     """Return the teacher where something learns from it or lives on it."""
+    if config.distill is not None:
+        vectors, digest = known.all()
+        wanted = config.distill
+        return load_score_teacher(
+            wanted.checkpoint, wanted.backbone_weights, torch.from_numpy(vectors), digest, _TAUGHT_GRID
+        )
     if config.model.encoder and not config.model.alignment:
         return None
     return load_teacher(config.teacher)
 
 
-def _classes(
-    config: TrainConfig, sources: list[Source], extra: list[Source]
-) -> tuple[list[Source], ClassTable, tuple[str, ...]]:
-    """Return the training data without the names left out, the classes, and the names that training uses."""
-    if config.text_embeddings is not None and config.text_names is not None:
-        sets = text.read_embedding_sets(config.text_embeddings, config.text_names)
-        vectors = EmbeddingTable.from_sets(sets, ())
-        known, embed, open_vocabulary = frozenset(vectors.names), _lookup(vectors), False
-    else:
-        queries = (query for item in vocabularies().values() for query in item.queries)
-        known = frozenset(name for query in queries for name in query.prompts)
-        embed, open_vocabulary = _encoder(config), True
-    if config.leave_out:
-        names = parse_classes(config.leave_out)
-        sources = list(leave_out(sources, names, known, open_vocabulary=open_vocabulary))
-    table = class_table([*sources, *extra], known, embed, open_vocabulary=open_vocabulary)
-    rows = {row for index in range(len(sources)) for row in table.rows_of(index).tolist()}
-    trained = {name for row in rows for name in table.prompts[row]}
-    return sources, table, tuple(sorted(trained))
-
-
-def _text_model(config: TrainConfig, numbers: int) -> tuple[str, str]:
-    """Return what made the text vectors, empty where nobody said, and a description for people.
-
-    Ready-made vectors do not tell.
-    """
-    name = text.text_model_name(config.text_model, config.text_pretrained)
-    if config.text_embeddings is None:
-        return name, name
-    said = name if config.text_model or config.text_pretrained else ""
-    described = f"ready-made: {config.text_embeddings.name}, {numbers} numbers"
-    return said, f"{described}, {said}" if said else described
-
-
-def _lookup(vectors: EmbeddingTable) -> Embed:
-    def embed(names: Sequence[str]) -> NDArray[np.float32]:
-        return vectors.lookup(names)
-
-    return embed
-
-
-def _encoder(config: TrainConfig) -> Embed:
-    def embed(names: Sequence[str]) -> NDArray[np.float32]:
-        return text.encode_names(
-            names,
-            model=config.text_model or text.MODEL,
-            pretrained=config.text_pretrained or text.PRETRAINED,
-        )
-
-    return embed
-
-
 def _split(
-    config: TrainConfig, sources: list[Source], extra: list[Source]
+    config: TrainConfig, sources: Sequence[Source], extra: Sequence[Source]
 ) -> tuple[list[tuple[int, Sample]], list[tuple[int, Sample]]]:
     """Return data set and sample of what is trained and what is validated on."""
     training: list[tuple[int, Sample]] = []

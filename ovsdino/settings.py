@@ -12,6 +12,34 @@ from ovsdino.data.augment import Augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distill:
+    """Knowledge distillation from a larger model. All of it is ours.
+
+    Attributes:
+        checkpoint: whose scores of every known name are learned.
+        backbone_weights: where its backbone's weights are; None takes the source it names.
+        weight: factor on the loss.
+        temperature: what differences of cosines are divided by, see `ovsdino.distillation`.
+    """
+
+    checkpoint: Path
+    backbone_weights: str | None = None
+    weight: float = 1.0
+    temperature: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no loss.
+
+        Raises:
+            ValueError: weight or temperature is out of range.
+        """
+        if not 0 <= self.weight < float("inf"):
+            raise ValueError(f"the weight of distillation is {self.weight}, but must be zero or more")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"the temperature is {self.temperature}, but must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training.
 
@@ -27,6 +55,9 @@ class TrainConfig:
         text_pretrained: open_clip's tag of its weights; None is OpenAI's.
         teacher: "sam" (SAM ViT-B, sec. 5.1), "none", or another SAM.
         leave_out: names with commas between that are not trained, see `ovsdino.data.leave_out`. Ours.
+        distill: the checkpoint whose scores the model learns too; None for none. Ours.
+        labelled_only: further training data, whose labels alone teach where there is distillation. Ours.
+        shorten_text: numbers to which text vectors are shortened, see `ovsdino.text_map`; 0 keeps them. Ours.
         val: specifications of validation data; empty holds out a part of `data`.
         val_fraction: share of each data set to hold out. Ours.
         val_blocks: runs of neighbouring images that the held-out part consists of. Ours.
@@ -68,6 +99,9 @@ class TrainConfig:
     text_pretrained: str | None = None
     teacher: str = "sam"
     leave_out: str = ""
+    distill: Distill | None = None
+    labelled_only: tuple[str, ...] = ()
+    shorten_text: int = 0
     val: tuple[str, ...] = ()
     val_fraction: float = 0.1
     val_blocks: int = 4
@@ -110,6 +144,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be positive")
         for name in (
+            "shorten_text",
             "cache_views",
             "negatives",
             "workers",
@@ -132,8 +167,18 @@ class TrainConfig:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be {' or '.join(choices)}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse settings that exclude each other."""
         if (self.text_embeddings is None) != (self.text_names is None):
             raise ValueError("text_embeddings and text_names belong together: give both or neither")
+        if self.distill is not None and not self.cache_views:
+            raise ValueError(
+                "the scores to distil are cached for fixed views: set cache_views to their number"
+            )
+        if self.distill is not None and self.teacher != "none":
+            raise ValueError("a training learns from SAM or from a checkpoint: set teacher to none")
         if self.teacher == "none" and not self.model.encoder:
             raise ValueError("a model without encoder lives on SAM's features, so it needs a teacher")
 
@@ -155,8 +200,10 @@ class TrainConfig:
         )
         values = dataclasses.asdict(self)
         values["model"] = self.model.to_dict()
-        return {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in values.items()
-            if name not in free
-        }
+        return {name: _plain(value) for name, value in values.items() if name not in free}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return str(value) if isinstance(value, Path) else value

@@ -16,18 +16,20 @@ DEFAULT = "facebook/sam-vit-base"  # sec. 5.1: SAM ViT-B
 
 
 class Teacher(Protocol):
-    """Whatever turns photographs into features of SAM's shape.
+    """Whatever turns photographs into what a model learns from: SAM's features, or a larger model's scores.
 
     Attributes:
         image_px: side of the square it sees.
         identity: which weights it has; a cache of its features is only good for the same ones.
+        shape: of a photograph's features; SAM's are (256, 64, 64).
     """
 
     image_px: int
     identity: str
+    shape: tuple[int, int, int]
 
     def features(self, images: Tensor) -> Tensor:
-        """Return features [B, 256, 64, 64], without gradients.
+        """Return features [B, *shape], without gradients.
 
         Args:
             images: uint8 [B, image_px, image_px, 3], RGB in [0, 255].
@@ -63,6 +65,7 @@ class SamTeacher(nn.Module):
         self.encoder = encoder.eval().requires_grad_(False)
         self.image_px = image_px
         self.identity = f"{name} {fingerprint(encoder.state_dict())[:32]}"
+        self.shape = (STRUCTURE_CHANNELS, STRUCTURE_GRID, STRUCTURE_GRID)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         settings = getattr(encoder, "config", None)

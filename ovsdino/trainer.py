@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ovsdino.batches import epoch_order, micro_batches
 from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
 from ovsdino.curves import CURVES, plot_curves
-from ovsdino.data.dataset import Batch, Collate
+from ovsdino.data.dataset import Batch, Collate, View
 from ovsdino.distributed import Ranks, joined
 from ovsdino.journal import Journal, read_journal
 from ovsdino.optimizer import Stepper, create_optimizer, rate_factor, scalar_parameters, set_rates
@@ -27,6 +28,7 @@ from ovsdino.preparation import Prepared, prepare
 from ovsdino.progress import Progress, read_progress, write_progress
 from ovsdino.settings import TrainConfig
 from ovsdino.validation import validate
+from ovsdino.view_store import TaughtViews
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import ensure_folder
 from ovsdino_runtime.manifest import BackboneInfo
@@ -95,7 +97,11 @@ class _Training:
         self.config, self.ranks, self.prepared, self.on_step = config, ranks, prepared, on_step
         self.say, self.said_unmeasured = say, False
         self.model = prepared.objective.model
-        self.views = prepared.cached_training or prepared.training
+        self.views: Dataset[View] = prepared.training
+        if prepared.cached_training is not None:
+            cached = prepared.cached_training
+            whole = self.model.config.whole_backbone
+            self.views = TaughtViews(prepared.training, cached) if whole else cached
         self.optimizer = create_optimizer(self.model, config)
         self.progress = progress if progress is not None else Progress()
         if progress is not None:
@@ -247,7 +253,7 @@ class _Training:
         return CheckpointInfo(
             model=self.model.config,
             backbone=backbone,
-            complete=config.self_contained,
+            complete=config.self_contained or self.model.config.whole_backbone,
             trained_names=self.prepared.trained_names,
             text_model=self.prepared.text_model,
             training={

@@ -49,6 +49,7 @@ def validate(
     counts = {
         source: torch.zeros(len(own) ** 2, dtype=torch.int64, device=device) for source, own in rows.items()
     }
+    text = objective.model.map_text(objective.text)
     was_training = objective.training
     objective.eval()
     for indices, features in _embedded(objective, views, cached, ranks, batch):
@@ -56,7 +57,7 @@ def validate(
             source = views.samples[index][0]
             own = torch.from_numpy(rows[source]).to(device)
             truth = torch.from_numpy(_truth(views, index, rows[source])).to(device)
-            cosines = objective.model.scores(embeddings[None], objective.text[own])
+            cosines = objective.model.scores(embeddings[None], text[own])
             size = (truth.shape[0], truth.shape[1])
             scores = F.interpolate(cosines, size=size, mode="bilinear", align_corners=False)
             found = scores[0].argmax(dim=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from ovsdino.config import STRUCTURE_CHANNELS, STRUCTURE_GRID
-from ovsdino.data.dataset import FrozenView, Task, View
+from ovsdino.data.dataset import FrozenView, Task, View, ViewDataset
 from ovsdino.data.labels import ClassShares
 from ovsdino.model import OVSDINO
 from ovsdino.teacher import Teacher
@@ -58,17 +57,19 @@ class Layout:
 
 
 def layout_of(model: OVSDINO, teacher: Teacher | None, mask_px: int, dtype: str) -> Layout:
-    """Return what must be stored of a view for a model and a teacher."""
-    grid = (STRUCTURE_CHANNELS, STRUCTURE_GRID, STRUCTURE_GRID)
+    """Return what must be stored of a view for a model and a teacher.
+
+    Where the whole backbone learns there is nothing of it to store.
+    """
     blocks: tuple[int, ...] = (0,)
     tokens: tuple[int, ...] = (0,)
     backbone = model.backbone
-    if backbone is not None:
+    if backbone is not None and not backbone.whole:
         side, channels = backbone.grid, backbone.channels
         kept = sum(block <= backbone.frozen_depth for block in backbone.fused)
         blocks = (kept, side, side, channels)
         tokens = (side * side + int(backbone.vit.num_prefix_tokens), channels)
-    return Layout(blocks, tokens, grid if teacher is not None else (0,), mask_px, dtype)
+    return Layout(blocks, tokens, teacher.shape if teacher is not None else (0,), mask_px, dtype)
 
 
 class CachedViews(Dataset[View]):
@@ -120,6 +121,27 @@ class CachedViews(Dataset[View]):
             self.folder / "masks", np.uint8, "r", first * side * side, (len(classes) + 1, side, side)
         )
         return ClassShares(np.array(classes, dtype=np.int64), planes[:-1], planes[-1])
+
+
+class TaughtViews(Dataset[View]):
+    """Views whose images are made anew while the teacher's features of their crops are read back."""
+
+    def __init__(self, views: ViewDataset, cached: CachedViews) -> None:
+        """Join them.
+
+        Args:
+            views: with fixed crops, as many as are cached.
+            cached: what the teacher makes of these crops.
+        """
+        self.views, self.cached = views, cached
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, task: Task) -> View:
+        """Return the view of a sample in an epoch, with its image and the teacher's features."""
+        view = self.views[task]
+        return replace(view, teacher_image=None, frozen=self.cached[task].frozen)
 
 
 def read_records(folder: Path, layout: Layout, *, repair: bool = False) -> list[tuple[int, list[int]]]:

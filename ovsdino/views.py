@@ -44,7 +44,8 @@ def cache_key(views: ViewDataset, model: OVSDINO, described: dict[str, Any]) -> 
         digest.update(f"{source} {views.table.rows[source]}".encode())
         for part in sample.content():
             digest.update(hashlib.sha256(part).digest())
-    backbone = model.backbone
+    # Of a backbone that learns as a whole nothing is stored, so that its kind does not matter.
+    backbone = None if model.config.whole_backbone else model.backbone
     return {
         "format": _FORMAT,
         "data": digest.hexdigest(),
@@ -52,6 +53,7 @@ def cache_key(views: ViewDataset, model: OVSDINO, described: dict[str, Any]) -> 
         "window_px": views.window_px,
         "mask_px": views.mask_px,
         "teacher_px": views.teacher_px,
+        "untaught": sorted(views.untaught),
         "seed": views.seed,
         "augmentation": views.augmentation.to_dict() if views.augmentation else None,
         "backbone": model.config.backbone if backbone else None,
@@ -189,7 +191,7 @@ class _Writer:
         """Return the records of the parts that are not empty, one row a view."""
         found: dict[str, torch.Tensor] = {}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            if self.model.backbone is not None:
+            if self.model.backbone is not None and not self.model.backbone.whole:
                 images = np.stack([view.image for view in chunk if view.image is not None])
                 frozen = self.model.backbone.frozen(torch.from_numpy(images).to(self.device))
                 if frozen.blocks:
@@ -198,8 +200,7 @@ class _Writer:
                     )
                 found["tokens"] = frozen.tokens
             if self.teacher is not None:
-                seen = np.stack([view.teacher_image for view in chunk if view.teacher_image is not None])
-                found["teacher"] = self.teacher.features(torch.from_numpy(seen).to(self.device))
+                found["teacher"] = self._taught(self.teacher, chunk)
         stored: dict[str, NDArray[np.floating]] = {}
         for name, values in found.items():
             with np.errstate(over="ignore"):
@@ -207,6 +208,15 @@ class _Writer:
             if not np.all(np.isfinite(stored[name])):
                 raise CheckpointError(f"{name} exceed FP16's range; pass --cache-dtype float32")
         return stored
+
+    def _taught(self, teacher: Teacher, chunk: list[View]) -> torch.Tensor:
+        """Return the teacher's features, [views, *shape]; zeros for what it does not see."""
+        taught = torch.zeros(len(chunk), *teacher.shape)
+        shown = [place for place, view in enumerate(chunk) if view.teacher_image is not None]
+        if shown:
+            seen = np.stack([view.teacher_image for view in chunk if view.teacher_image is not None])
+            taught[shown] = teacher.features(torch.from_numpy(seen).to(self.device)).float().cpu()
+        return taught
 
 
 def _opened(path: Path) -> BinaryIO:

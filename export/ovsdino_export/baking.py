@@ -16,7 +16,7 @@ from ovsdino_export.baked import (
     baked_metadata,
     example_input,
 )
-from ovsdino_export.class_vectors import TextSource, baked_classes
+from ovsdino_export.class_vectors import TextSource, baked_classes, text_map_of
 from ovsdino_export.operators import check_file
 from ovsdino_export.pipeline import NO_LICENSE, Progress, load_trained, silent
 from ovsdino_export.reference import reference_features, reference_labels, reference_scores
@@ -84,7 +84,9 @@ def export_baked(
     model, info = load_trained(checkpoint, backbone_weights)
     source.check(info)
     progress("text embeddings")
-    baked, notes = baked_classes(classes, background or Background(kind="none"), source, info)
+    baked, notes = baked_classes(
+        classes, background or Background(kind="none"), source, info, text_map_of(model)
+    )
     graph = BakedGraph(model, baked, output=output, input=input)
     metadata = baked_metadata(
         baked.queries,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ovsdino.checkpoint import CheckpointInfo
+from ovsdino.model import OVSDINO
 from ovsdino.text import (
     MODEL,
     PRETRAINED,
@@ -17,11 +18,17 @@ from ovsdino.text import (
     read_embedding_sets,
     text_model_name,
 )
+from ovsdino.text_map import mapped
 from ovsdino_export.baked import BakedClasses
 from ovsdino_runtime.background import Background, background_query
-from ovsdino_runtime.embeddings import EmbeddingTable
+from ovsdino_runtime.embeddings import EmbeddingTable, Vectors
 from ovsdino_runtime.errors import ExportError, VocabularyError
 from ovsdino_runtime.vocabulary import resolve, vocabularies, vocabulary
+
+
+def text_map_of(model: OVSDINO) -> Vectors | None:
+    """Return a model's map of text vectors, float32 [D, text_dim]; None where it has none."""
+    return None if model.text_map is None else model.text_map.detach().cpu().numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +71,13 @@ class TextSource:
         return name
 
 
-def embedding_table(source: TextSource, info: CheckpointInfo) -> EmbeddingTable:
+def embedding_table(source: TextSource, info: CheckpointInfo, text_map: Vectors | None) -> EmbeddingTable:
     """Return every name a bundle shall know; the names of the training are marked.
+
+    Args:
+        source: where vectors come from.
+        info: the checkpoint.
+        text_map: the model's map of text vectors, float32 [D, text_dim], or None.
 
     Raises:
         ExportError: the vectors are not of the checkpoint's size.
@@ -84,11 +96,24 @@ def embedding_table(source: TextSource, info: CheckpointInfo) -> EmbeddingTable:
     )
     table = EmbeddingTable.from_sets(sets, trained=info.trained_names)
     _check_size(table.embeddings.shape[1], info)
-    return table
+    if text_map is None:
+        return table
+    return replace(
+        table,
+        embeddings=mapped(text_map, table.embeddings),
+        sets={
+            key: replace(item, embeddings=mapped(text_map, item.embeddings))
+            for key, item in table.sets.items()
+        },
+    )
 
 
 def baked_classes(
-    requests: Sequence[str], background: Background, source: TextSource, info: CheckpointInfo
+    requests: Sequence[str],
+    background: Background,
+    source: TextSource,
+    info: CheckpointInfo,
+    text_map: Vectors | None,
 ) -> tuple[BakedClasses, tuple[str, ...]]:
     """Return classes for a baked graph, the background last if there is one, and notes on their names.
 
@@ -97,6 +122,7 @@ def baked_classes(
         background: `threshold` cannot be baked.
         source: where embeddings come from.
         info: the checkpoint.
+        text_map: see `embedding_table`.
 
     Raises:
         ExportError: the vectors are not of the checkpoint's size.
@@ -104,7 +130,7 @@ def baked_classes(
     """
     if background.kind == "threshold":
         raise VocabularyError("a background threshold cannot be baked into a graph; use none, auto or names")
-    table = embedding_table(source, info) if source.embeddings is not None else None
+    table = embedding_table(source, info, text_map) if source.embeddings is not None else None
     if table is not None:
         known = frozenset(table.names)
     else:
@@ -123,7 +149,8 @@ def baked_classes(
         vectors = encode_names(
             prompts, model=source.model or MODEL, pretrained=source.pretrained or PRETRAINED
         )
-    _check_size(vectors.shape[1], info)
+        _check_size(vectors.shape[1], info)
+        vectors = vectors if text_map is None else mapped(text_map, vectors)
     return BakedClasses(queries=queries, embeddings=np.asarray(vectors, dtype=np.float32)), resolution.notes
 
 
@@ -141,8 +168,9 @@ def _trained_beside(wanted: Sequence[str], source: TextSource, trained: Sequence
 
 
 def _check_size(found: int, info: CheckpointInfo) -> None:
-    if found != info.model.embedding_dim:
+    wanted = info.model.text_dim or info.model.embedding_dim
+    if found != wanted:
         raise ExportError(
-            f"the text embeddings have {found} numbers, the checkpoint's features "
-            f"{info.model.embedding_dim}; give the text encoder it was trained for"
+            f"the text embeddings have {found} numbers, the checkpoint's features {wanted}; "
+            "give the text encoder it was trained for"
         )

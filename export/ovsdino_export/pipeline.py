@@ -14,7 +14,7 @@ from ovsdino.checkpoint import CheckpointInfo, load_checkpoint
 from ovsdino.model import OVSDINO
 from ovsdino.text import MODEL, PRETRAINED
 from ovsdino_export.baked import INPUT_NAME, example_input
-from ovsdino_export.class_vectors import TextSource, embedding_table
+from ovsdino_export.class_vectors import TextSource, embedding_table, text_map_of
 from ovsdino_export.graph import ImageGraph
 from ovsdino_export.operators import check_file
 from ovsdino_export.reference import reference_features
@@ -22,7 +22,7 @@ from ovsdino_export.trace import EXTERNAL_DATA_BYTES, save, trace
 from ovsdino_export.verify import golden_windows, save_golden, verify_features
 from ovsdino_runtime import __version__
 from ovsdino_runtime.backends.ort import import_onnxruntime
-from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, VOCABULARY, Bundle, new_bundle
+from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, TEXT_MAP, VOCABULARY, Bundle, new_bundle
 from ovsdino_runtime.errors import ExportError
 from ovsdino_runtime.manifest import BackboneInfo, Manifest, TensorSpec
 from ovsdino_runtime.vocabulary import IMAGENET_TEMPLATES
@@ -76,7 +76,8 @@ def export_onnx(
     model, info = load_trained(checkpoint, backbone_weights)
     text_model = source.check(info, text_encoder=text_encoder)
     progress("text embeddings")
-    table = embedding_table(source, info)
+    text_map = text_map_of(model)
+    table = embedding_table(source, info, text_map)
     graph = ImageGraph(model)
     parity: dict[str, dict[str, float]] = {}  # filled in before the manifest is written
     manifest = _manifest(model, info, graph, text_model, parity, name=name, license=license)
@@ -105,6 +106,8 @@ def export_onnx(
                 staged, model=source.model or MODEL, pretrained=source.pretrained or PRETRAINED
             )
         table.save(staged / VOCABULARY)
+        if text_map is not None:
+            np.savez(staged / TEXT_MAP, map=text_map)
         save_golden(staged / GOLDEN, windows, reference)
         progress("writing the bundle")
     return Bundle.open(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
@@ -23,11 +23,17 @@ class Augmentation:
             1 is the scale of the evaluation protocol, where the short side fills a window.
         flip: probability of exchanging left and right.
         colour: brightness, contrast and saturation are each multiplied by 1 ± up to this.
+        grey: probability of a view without colour.
+        blur: largest deviation of a Gaussian blur, in pixels of the view; half of the views have one.
+        noise: largest deviation of added noise, in grey levels; half of the views have it.
     """
 
     scale: tuple[float, float] = (0.5, 1.0)
     flip: float = 0.5
     colour: float = 0.3
+    grey: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be.
@@ -39,6 +45,8 @@ class Augmentation:
             raise ValueError(f"the crop's scale is {self.scale}; it needs 0 < least <= greatest <= 1")
         if not 0 <= self.flip <= 1 or not 0 <= self.colour < 1:
             raise ValueError("the probability of a flip lies in [0, 1], the change of colour in [0, 1)")
+        if not 0 <= self.grey <= 1 or not 0 <= self.blur < 100 or not 0 <= self.noise < 256:
+            raise ValueError("the probability of grey lies in [0, 1], blur in [0, 100), noise in [0, 256)")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -53,11 +61,17 @@ class Framing:
         box: the square crop, in pixels of the photograph.
         flip: whether left and right are exchanged.
         colour: factors of brightness, contrast and saturation.
+        blur: deviation of a Gaussian blur, in pixels of the view.
+        noise: deviation of added noise, in grey levels.
+        noise_seed: of that noise.
     """
 
     box: Box
     flip: bool = False
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    blur: float = 0.0
+    noise: float = 0.0
+    noise_seed: int = 0
 
     def window(self, image: NDArray[np.uint8], side_px: int, *, jitter: bool = True) -> NDArray[np.uint8]:
         """Return the view, uint8 [side_px, side_px, 3] RGB.
@@ -72,7 +86,17 @@ class Framing:
         view = cv2.resize(crop, (side_px, side_px), interpolation=cv2.INTER_LINEAR)  # as at inference
         if self.flip:
             view = view[:, ::-1]
-        return _recoloured(view, self.colour) if jitter else np.ascontiguousarray(view, dtype=np.uint8)
+        return self._disturbed(view) if jitter else np.ascontiguousarray(view, dtype=np.uint8)
+
+    def _disturbed(self, view: NDArray[np.generic]) -> NDArray[np.uint8]:
+        seen = _recoloured(view, self.colour)
+        if self.blur > 0:
+            seen = np.asarray(cv2.GaussianBlur(seen, (0, 0), self.blur), dtype=np.uint8)
+        if self.noise > 0:
+            random = np.random.default_rng(self.noise_seed)
+            grain = random.standard_normal(seen.shape, dtype=np.float32) * np.float32(self.noise)
+            seen = np.rint(np.clip(seen + grain, 0, 255)).astype(np.uint8)
+        return seen
 
 
 def random_framing(size_hw: tuple[int, int], settings: Augmentation, rng: np.random.Generator) -> Framing:
@@ -90,8 +114,21 @@ def random_framing(size_hw: tuple[int, int], settings: Augmentation, rng: np.ran
     side = min(short, max(1, round(short * scale)))
     top, left = (int(rng.integers(0, length - side + 1)) for length in size_hw)
     flip = bool(rng.random() < settings.flip)
+    return disturbed(Framing(Box(top, left, side), flip), settings, rng)
+
+
+def disturbed(framing: Framing, settings: Augmentation, rng: np.random.Generator) -> Framing:
+    """Return the same crop with random colours, blur and noise."""
     factors = rng.uniform(1 - settings.colour, 1 + settings.colour, size=3)
-    return Framing(Box(top, left, side), flip, (float(factors[0]), float(factors[1]), float(factors[2])))
+    grey, blurred, noisy = rng.random(3) < (settings.grey, 0.5, 0.5)
+    blur, noise = rng.uniform(0, (settings.blur, settings.noise))
+    return replace(
+        framing,
+        colour=(float(factors[0]), float(factors[1]), 0.0 if grey else float(factors[2])),
+        blur=float(blur) if blurred else 0.0,
+        noise=float(noise) if noisy else 0.0,
+        noise_seed=int(rng.integers(2**32)),
+    )
 
 
 def centre_framing(size_hw: tuple[int, int]) -> Framing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ovsdino.backbone import FrozenFeatures
-from ovsdino.data.augment import Augmentation, Framing, centre_framing, random_framing
+from ovsdino.data.augment import Augmentation, Framing, centre_framing, disturbed, random_framing
 from ovsdino.data.classes import ClassTable
 from ovsdino.data.labels import ClassShares
 from ovsdino.data.samples import Sample, read_sample
 
 # Independent streams of random numbers, so that no two draws of a training are the same numbers.
-ORDER_STREAM, VIEW_STREAM, NEGATIVE_STREAM = 0, 1, 2
+ORDER_STREAM, VIEW_STREAM, NEGATIVE_STREAM, COLOUR_STREAM = 0, 1, 2, 3
 
 Task = tuple[int, int]  # epoch, index of the sample
 
@@ -30,7 +30,7 @@ class FrozenView:
     Attributes:
         blocks: [n, h, w, C], the fused blocks of the frozen part; channels last, as a ViT has them.
         tokens: [T, C], the output of the last frozen block.
-        teacher: [256, 64, 64], the teacher's features; None without teacher.
+        teacher: the teacher's features, as its `shape` says; None without teacher.
     """
 
     blocks: NDArray[np.floating]
@@ -77,6 +77,8 @@ class ViewDataset(Dataset[View]):
         mask_px: int,
         teacher_px: int | None = None,
         views: int = 0,
+        fresh_colours: bool = False,
+        untaught: frozenset[int] = frozenset(),
     ) -> None:
         """Describe the views.
 
@@ -89,6 +91,8 @@ class ViewDataset(Dataset[View]):
             mask_px: cells a side of the masks.
             teacher_px: side of the teacher's view; None without teacher.
             views: different views a photograph; 0 for a new one every epoch.
+            fresh_colours: whether colours, blur and noise of these views are new every epoch all the same.
+            untaught: data sets that the teacher does not see, by number.
         """
         self.samples = tuple(samples)
         self.table = table
@@ -98,6 +102,8 @@ class ViewDataset(Dataset[View]):
         self.mask_px = mask_px
         self.teacher_px = teacher_px
         self.views = views
+        self.fresh_colours = fresh_colours
+        self.untaught = untaught
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -109,7 +115,11 @@ class ViewDataset(Dataset[View]):
         epoch, index = task
         number = epoch % self.views if self.views else epoch
         rng = np.random.default_rng((VIEW_STREAM, self.seed, number, index))
-        return random_framing(size_hw, self.augmentation, rng)
+        framing = random_framing(size_hw, self.augmentation, rng)
+        if self.fresh_colours:
+            rng = np.random.default_rng((COLOUR_STREAM, self.seed, epoch, index))
+            framing = disturbed(framing, self.augmentation, rng)
+        return framing
 
     def __getitem__(self, task: Task) -> View:
         """Return the view of a sample in an epoch.
@@ -126,7 +136,7 @@ class ViewDataset(Dataset[View]):
         labels = labels.renumbered(self.table.rows[source])
         view = View(source, task, labels.shares(framing.box, self.mask_px, framing.flip))
         view = replace(view, image=framing.window(image, self.window_px))
-        if self.teacher_px is not None:
+        if self.teacher_px is not None and source not in self.untaught:
             view = replace(view, teacher_image=framing.window(image, self.teacher_px, jitter=False))
         return view
 
@@ -143,7 +153,8 @@ class Batch:
         images: uint8 [B, window, window, 3], or None.
         frozen: cached features instead of images, or None.
         teacher_images: uint8 [B, px, px, 3], or None.
-        teacher: the teacher's features [B, 256, 64, 64], or None.
+        teacher: the teacher's features [B, *shape], or None.
+        sources: the data set of each view, int64 [B].
     """
 
     classes: Tensor
@@ -154,6 +165,7 @@ class Batch:
     frozen: FrozenFeatures | None = None
     teacher_images: Tensor | None = None
     teacher: Tensor | None = None
+    sources: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -179,6 +191,7 @@ class Batch:
             frozen,
             moved(self.teacher_images),
             None if self.teacher is None else wide(self.teacher),
+            self.sources,
         )
 
 
@@ -222,6 +235,7 @@ class Collate:
             frozen=_stacked_frozen([view.frozen for view in views]),
             teacher_images=_stacked([view.teacher_image for view in views]),
             teacher=_stacked([view.frozen.teacher if view.frozen else None for view in views]),
+            sources=torch.tensor([view.source for view in views]),
         )
 
 

@@ -4,16 +4,21 @@ manifest.json    see `Manifest`
 image.onnx       uint8 windows -> features, FP32
 vocabulary.npz   class names and their text embeddings, see `EmbeddingTable`
 text.onnx, tokenizer.json    the CLIP text tower, where it was exported
+text_map.npz     what shortens its vectors, where the model has such a map
 golden.npz       input windows and the features PyTorch gave for them
 """
 
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ovsdino_runtime.embeddings import EmbeddingTable
 from ovsdino_runtime.errors import BundleError, OutputError
@@ -27,6 +32,7 @@ VOCABULARY = "vocabulary.npz"
 TEXT_GRAPH = "text.onnx"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.npz"
+TEXT_MAP = "text_map.npz"  # what leads from the text encoder's vectors to the features' D numbers
 _MANIFEST_LIMIT_BYTES = 16 << 20
 
 
@@ -95,6 +101,31 @@ class Bundle:
         if not self.has(name):
             raise BundleError(f"the bundle {self.path} ships no {name}; export it again with what it needs")
         return self.path / name
+
+    def text_map(self) -> NDArray[np.float32] | None:
+        """Return what shortens the text encoder's vectors to the features' D, float32 [D, text_dim].
+
+        None where the text encoder's vectors have D numbers themselves.
+
+        Raises:
+            BundleError: the file is broken, or its size is not the manifest's.
+        """
+        if not self.has(TEXT_MAP):
+            return None
+        path = self.file(TEXT_MAP)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+                matrix: NDArray[np.float32] = data["map"].astype(np.float32)
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            raise BundleError(
+                f"{path} holds no map of text vectors ({error}); export the bundle again"
+            ) from error
+        if matrix.ndim != 2 or len(matrix) != self.manifest.embedding_dim or not np.isfinite(matrix).all():
+            raise BundleError(
+                f"{path} holds a map of shape {matrix.shape}, the manifest says "
+                f"{self.manifest.embedding_dim} numbers; export the bundle again"
+            )
+        return matrix
 
     def embeddings(self) -> EmbeddingTable:
         """Return the names the bundle knows, with their text embeddings.

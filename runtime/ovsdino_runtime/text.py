@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovsdino_runtime.backends.ort import open_session
-from ovsdino_runtime.bundle import TEXT_GRAPH, TOKENIZER, Bundle
+from ovsdino_runtime.bundle import TEXT_GRAPH, TEXT_MAP, TOKENIZER, Bundle
 from ovsdino_runtime.embeddings import Vectors, unit
 from ovsdino_runtime.errors import BundleError, VocabularyError
 from ovsdino_runtime.text_cache import TextCache, user_cache
@@ -107,6 +107,8 @@ class TextEmbeddings:
         try:
             (vectors,) = session.run(None, {session.get_inputs()[0].name: ids})
             vector = ensemble(np.asarray(vectors, dtype=np.float32))
+            if self._text_map is not None:
+                vector = unit((self._text_map @ vector)[None])[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise BundleError(f"{path} cannot encode {name!r} ({first}); export the bundle again") from error
@@ -122,6 +124,10 @@ class TextEmbeddings:
         return open_session(self._bundle.file(TEXT_GRAPH), "cpu")
 
     @cached_property
+    def _text_map(self) -> Vectors | None:
+        return self._bundle.text_map()
+
+    @cached_property
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self._bundle.file(TOKENIZER))
 
@@ -129,5 +135,6 @@ class TextEmbeddings:
     def _cache(self) -> TextCache:
         manifest = self._bundle.manifest
         # The graph's weights may lie beside it, in text.onnx.data.
-        names = sorted(name for name in manifest.files if name == TOKENIZER or name.startswith(TEXT_GRAPH))
+        parts = (TOKENIZER, TEXT_MAP, TEXT_GRAPH)
+        names = sorted(name for name in manifest.files if name.startswith(parts))
         return TextCache(user_cache(), *(manifest.files[name].sha256 for name in names), *manifest.templates)

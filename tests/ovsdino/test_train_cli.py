@@ -212,7 +212,7 @@ def test_the_options_defaults_are_the_settings_defaults_and_the_papers() -> None
     }
     assert options == {name: known[name] for name in options}
     assert {field.name for field in dataclasses.fields(TrainConfig)} - set(options) == {
-        "data", "out", "model", "augmentation", "command",
+        "data", "out", "model", "augmentation", "command", "distill", "labelled_only",
     }  # fmt: skip
     paper = {  # sec. 5.1
         "batch_size": 64, "epochs": 25, "warmup_epochs": 1, "lr_heads": 1e-4, "lr_blocks": 1e-5,

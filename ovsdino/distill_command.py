@@ -1,0 +1,130 @@
+"""`ovsdino-train distill`: a small model learns from a larger one."""
+
+from __future__ import annotations
+
+import typer
+
+from ovsdino import options as o
+from ovsdino.options import Device, Precision
+from ovsdino.running import command_line, train
+from ovsdino_runtime.extras import needing
+
+
+def distill(
+    teacher: o.Teaching,
+    data: o.Data,
+    out: o.Out,
+    config: o.Recipe = None,
+    labelled_only: o.LabelledOnly = [],  # noqa: B006
+    teacher_weights: o.TeacherWeights = None,
+    val: o.Val = [],  # noqa: B006
+    val_fraction: o.ValFraction = 0.1,
+    val_blocks: o.ValBlocks = 4,
+    val_every: o.ValEvery = 1,
+    negatives: o.Negatives = 10,
+    backbone: o.Backbone = "ovsdino_nano_patch16",
+    backbone_weights: o.BackboneWeights = "random:0",
+    window_px: o.WindowPx = 448,
+    decoder_stride: o.DecoderStride = 2,
+    shorten_text: o.ShortenText = 128,
+    text_embeddings: o.TextEmbeddings = None,
+    text_names: o.TextNames = None,
+    text_model: o.TextModel = None,
+    text_pretrained: o.TextPretrained = None,
+    epochs: o.Epochs = 100,
+    warmup_epochs: o.WarmupEpochs = 3.0,
+    batch_size: o.BatchSize = 16,
+    micro_batch: o.MicroBatch = 16,
+    lr: o.Rate = 1e-3,
+    lr_blocks: o.RateOfBlocks = 1e-3,
+    lr_scalars: o.RateOfScalars = 1e-2,
+    weight_decay: o.WeightDecay = 0.02,
+    grad_clip: o.GradClip = 1.0,
+    dice_weight: o.DiceWeight = 1.0,
+    distill_weight: o.DistillWeight = 1.0,
+    temperature: o.Temperature = 0.05,
+    seed: o.Seed = 0,
+    mask_px: o.MaskPx = 112,
+    crop_scale: o.CropScale = (0.35, 1.0),
+    flip: o.Flip = 0.5,
+    colour: o.Colour = 0.5,
+    grey: o.Grey = 0.1,
+    blur: o.Blur = 1.5,
+    noise: o.Noise = 12.0,
+    cache_views: o.CacheViews = 4,
+    cache_folder: o.CacheFolder = None,
+    device: o.DeviceOption = Device.auto,
+    precision: o.PrecisionOption = Precision.fp32,
+    workers: o.Workers = 0,
+    save_every: o.SaveEvery = 0,
+    resume: o.Resume = False,
+) -> None:
+    """Train a small model, all of it, on a larger one's scores of every known name and on labels.
+
+    The loss is L_seg (eq. 15) plus, at every place of an image, the divergence from the teacher's
+    distribution over the known names. The teacher sees fixed crops once (--cache-views of each photograph);
+    the student sees the same crops in ever new colours, blur and noise.
+    """
+    with needing("train", "distilling"):
+        from ovsdino.config import ModelConfig
+        from ovsdino.data.augment import Augmentation
+        from ovsdino.settings import Distill, TrainConfig
+
+    try:
+        settings = TrainConfig(
+            data=tuple(data),
+            labelled_only=tuple(labelled_only),
+            out=out,
+            model=ModelConfig(
+                backbone=backbone,
+                window_px=window_px,
+                alignment=False,
+                backbone_trainable_blocks=0,
+                whole_backbone=True,
+                decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
+            ),
+            backbone_weights=backbone_weights,
+            teacher="none",
+            distill=Distill(
+                checkpoint=teacher,
+                backbone_weights=teacher_weights,
+                weight=distill_weight,
+                temperature=temperature,
+            ),
+            shorten_text=shorten_text,
+            text_embeddings=text_embeddings,
+            text_names=text_names,
+            text_model=text_model,
+            text_pretrained=text_pretrained,
+            val=tuple(val),
+            val_fraction=val_fraction,
+            val_blocks=val_blocks,
+            val_every=val_every,
+            batch_size=batch_size,
+            micro_batch=micro_batch,
+            epochs=epochs,
+            warmup_epochs=warmup_epochs,
+            lr_heads=lr,
+            lr_blocks=lr_blocks,
+            lr_scalars=lr_scalars,
+            weight_decay=weight_decay,
+            grad_clip=grad_clip,
+            negatives=negatives,
+            dice_weight=dice_weight,
+            mask_px=mask_px,
+            augmentation=Augmentation(
+                scale=crop_scale, flip=flip, colour=colour, grey=grey, blur=blur, noise=noise
+            ),
+            cache_views=cache_views,
+            cache_folder=cache_folder,
+            precision=precision.value,
+            seed=seed,
+            device=device.value,
+            workers=workers,
+            save_every=save_every,
+            resume=resume,
+            command=command_line(),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    train(settings)

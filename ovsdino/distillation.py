@@ -1,0 +1,137 @@
+"""Knowledge distillation: a small model learns what a larger one makes of every known name, everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ovsdino.backbone_weights import fingerprint
+from ovsdino.checkpoint import load_checkpoint
+from ovsdino.model import OVSDINO
+from ovsdino_runtime.errors import CheckpointError
+
+
+class ScoreTeacher(nn.Module):
+    """A trained model that gives the cosine of every known name at every place.
+
+    It stands where SAM stands in a training with alignment: its scores are computed once for each fixed
+    view and cached.
+    """
+
+    def __init__(self, model: OVSDINO, text: Tensor, identity: str, grid: int) -> None:
+        """Wrap a model.
+
+        Args:
+            model: the teacher.
+            text: the text encoder's unit embeddings of the known names, float32 [N, D].
+            identity: what its scores depend on, for their cache.
+            grid: rows and columns of the scores.
+
+        Raises:
+            CheckpointError: the teacher needs SAM, or text vectors of another size.
+        """
+        super().__init__()
+        config = model.config
+        if model.backbone is None:
+            raise CheckpointError(
+                "the teacher was trained without encoder and needs SAM itself; name another one"
+            )
+        if text.shape[1] != (config.text_dim or config.embedding_dim):
+            raise CheckpointError(
+                f"the text vectors have {text.shape[1]} numbers, but the teacher was trained with "
+                f"{config.text_dim or config.embedding_dim}; give the text vectors it was trained with"
+            )
+        self.model = model.eval().requires_grad_(False)
+        self.text: Tensor
+        self.register_buffer("text", model.map_text(text), persistent=False)
+        self.image_px = config.window_px
+        self.identity = identity
+        self.shape = (len(text), grid, grid)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return cosines, float32 [B, N, grid, grid].
+
+        Args:
+            images: uint8 [B, image_px, image_px, 3], RGB in [0, 255].
+        """
+        embeddings = self.model(images).embeddings.float()
+        scores = self.model.scores(embeddings, self.text)
+        if scores.shape[-2:] == self.shape[1:]:
+            return scores
+        return F.interpolate(scores, size=self.shape[1:], mode="bilinear", antialias=True)
+
+
+def load_score_teacher(
+    checkpoint: Path, backbone_weights: str | None, text: Tensor, text_digest: str, grid: int
+) -> ScoreTeacher:
+    """Return a checkpoint as a teacher.
+
+    Args:
+        checkpoint: what a training wrote, or a published one.
+        backbone_weights: where its backbone's weights are; None takes the source it names.
+        text: see `ScoreTeacher`.
+        text_digest: of the names and their vectors.
+        grid: see `ScoreTeacher`.
+
+    Raises:
+        CheckpointError: it cannot be loaded or cannot teach.
+    """
+    model, _ = load_checkpoint(checkpoint, backbone_weights)
+    weights = fingerprint(model.state_dict())
+    return ScoreTeacher(model, text, f"scores {grid} {text_digest[:32]} {weights[:32]}", grid)
+
+
+def distillation_loss(scores: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Return the divergence of the student's distribution over the names from the teacher's, [B].
+
+    Ours: at each place both cosines become a distribution over the known names by softmax(cosine /
+    temperature); the Kullback-Leibler divergence is averaged over the places.
+
+    Args:
+        scores: the student's cosines, [B, N, h, w].
+        target: the teacher's, same shape.
+        temperature: what a difference of cosines is divided by.
+    """
+    student = F.log_softmax(scores.float() / temperature, dim=1)
+    teacher = F.log_softmax(target.float() / temperature, dim=1)
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1).mean(dim=(1, 2))
+
+
+class Distillation(nn.Module):
+    """The loss of a training with a `ScoreTeacher`.
+
+    Attributes:
+        text: the known names' text vectors, unit [N, text_dim].
+        temperature: see `distillation_loss`.
+        weight: factor on the loss.
+        undistilled: data sets whose labels alone teach, by number.
+    """
+
+    text: Tensor
+
+    def __init__(self, text: Tensor, temperature: float, weight: float, undistilled: frozenset[int]) -> None:
+        super().__init__()
+        self.register_buffer("text", text, persistent=False)
+        self.temperature, self.weight, self.undistilled = temperature, weight, undistilled
+
+    def forward(self, model: OVSDINO, embeddings: Tensor, target: Tensor, sources: Tensor) -> Tensor:
+        """Return the mean over a batch, a scalar; images of undistilled data count as zero.
+
+        Args:
+            model: the student, whose map shortens the text.
+            embeddings: the student's, [B, D, h, w].
+            target: the teacher's cosines, [B, N, g, g]; the student's are resized to their grid.
+            sources: the data set of each image, int64 [B].
+        """
+        scores = model.scores(embeddings.float(), model.map_text(self.text))
+        if scores.shape[-2:] != target.shape[-2:]:
+            scores = F.interpolate(scores, size=target.shape[-2:], mode="bilinear", align_corners=False)
+        taught = torch.tensor(
+            [int(source) not in self.undistilled for source in sources.tolist()], device=scores.device
+        )
+        losses = distillation_loss(scores, target, self.temperature)
+        return self.weight * (losses * taught).mean()

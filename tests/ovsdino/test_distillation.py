@@ -1,0 +1,213 @@
+"""A small model learns from a larger one: the loss, the cached scores, the shortened text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ovsdino import cli
+from ovsdino.backbone import create_vit
+from ovsdino.backbone_weights import load_backbone_weights
+from ovsdino.checkpoint import load_checkpoint, read_info
+from ovsdino.config import ModelConfig
+from ovsdino.distillation import Distillation, ScoreTeacher, distillation_loss
+from ovsdino.model import OVSDINO
+from ovsdino.nano import ConvStem
+from ovsdino.settings import Distill
+from ovsdino.text_map import mapped, principal_map
+from ovsdino.trainer import fit
+from ovsdino_runtime.embeddings import unit
+from ovsdino_runtime.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from conftest import World
+
+NANO = "ovsdino_nano_patch16"
+
+
+def random_units(count: int, numbers: int, seed: int = 0) -> np.ndarray:
+    return unit(np.random.default_rng(seed).normal(size=(count, numbers)).astype(np.float32))
+
+
+def test_the_divergence_is_that_of_the_softmaxes_at_every_place() -> None:
+    random = np.random.default_rng(0)
+    student, teacher = random.uniform(-0.3, 0.3, (2, 3, 5, 2, 4))
+
+    def softmax(values: np.ndarray) -> np.ndarray:
+        powers = np.exp((values / 0.1) - (values / 0.1).max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    p, q = softmax(teacher), softmax(student)
+    expected = (p * np.log(p / q)).sum(axis=1).mean(axis=(1, 2))
+    found = distillation_loss(torch.from_numpy(student), torch.from_numpy(teacher), 0.1)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
+    torch.testing.assert_close(
+        distillation_loss(torch.from_numpy(teacher), torch.from_numpy(teacher), 0.1), torch.zeros(3)
+    )
+
+
+def test_images_of_undistilled_data_cost_nothing() -> None:
+    torch.manual_seed(0)
+    model = OVSDINO(ModelConfig(backbone="test_vit", window_px=64, embedding_dim=8, alignment=False))
+    text = torch.from_numpy(random_units(5, 8))
+    embeddings = torch.nn.functional.normalize(torch.randn(2, 8, 4, 4), dim=1)
+    target = torch.rand(2, 5, 4, 4)
+    loss = Distillation(text, 0.1, 2.0, frozenset({1}))
+    both = Distillation(text, 0.1, 2.0, frozenset())
+    sources = torch.tensor([0, 1])
+    alone = both(model, embeddings[:1], target[:1], sources[:1])
+    torch.testing.assert_close(loss(model, embeddings, target, sources), alone / 2)
+    assert both(model, embeddings, target, sources) > alone / 2
+
+
+@given(st.integers(1, 12), st.integers(0, 5))
+def test_of_all_maps_to_so_few_numbers_none_changes_inner_products_less(numbers: int, seed: int) -> None:
+    vectors = random_units(20, 12, seed)
+    matrix = principal_map(vectors, numbers)
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(numbers), atol=1e-5)
+    gram, kept = vectors @ vectors.T, (vectors @ matrix.T) @ (vectors @ matrix.T).T
+    strengths = np.linalg.svd(vectors.astype(np.float64), compute_uv=False)[numbers:]
+    # Eckart and Young: the best rank-n approximation leaves exactly the smaller singular values.
+    assert np.linalg.norm(gram - kept) == pytest.approx(np.sqrt((strengths**4).sum()), abs=1e-4)
+
+
+def test_as_many_numbers_as_there_are_keep_every_cosine() -> None:
+    vectors = random_units(20, 12)
+    short = mapped(principal_map(vectors, 12), vectors)
+    np.testing.assert_allclose(short @ short.T, vectors @ vectors.T, atol=1e-5)
+    with pytest.raises(ValueError, match="do not fill"):
+        principal_map(vectors, 13)
+
+
+def test_the_teacher_s_scores_are_its_cosines_on_the_wanted_grid() -> None:
+    torch.manual_seed(0)
+    model = OVSDINO(
+        ModelConfig(backbone="test_vit", window_px=64, embedding_dim=8, alignment=False, decoder_stride=1)
+    )
+    text = torch.from_numpy(random_units(5, 8))
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    fine = ScoreTeacher(model, text, "x", 64).features(images)
+    expected = torch.einsum("bdhw,kd->bkhw", model(images).embeddings, text)
+    torch.testing.assert_close(fine, expected)
+    coarse = ScoreTeacher(model, text, "x", 32).features(images)
+    assert coarse.shape == (2, 5, 32, 32)
+    torch.testing.assert_close(coarse.mean(), fine.mean(), atol=1e-3, rtol=0)
+    with pytest.raises(CheckpointError, match="have 7 numbers"):
+        ScoreTeacher(model, torch.from_numpy(random_units(5, 7)), "x", 32)
+
+
+def test_the_nano_vit_learns_as_a_whole_and_starts_from_a_seed() -> None:
+    vit = create_vit(NANO, 64)
+    assert isinstance(vit.patch_embed, ConvStem)
+    assert vit.patch_embed(torch.zeros(1, 3, 64, 64)).shape == (1, 16, 192)
+    model = OVSDINO(
+        ModelConfig(
+            backbone=NANO, window_px=64, alignment=False, backbone_trainable_blocks=0, whole_backbone=True,
+            embedding_dim=8, text_dim=12,
+        )
+    )  # fmt: skip
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    model.load_backbone(load_backbone_weights(NANO, "random:1"))
+    model(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).embeddings[:, 0].sum().backward()
+    unused = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert unused == {"score_scale", "score_bias"}
+
+
+@pytest.fixture
+def teacher(world: World) -> Path:
+    return fit(world.config("teacher", epochs=2, lr_heads=3e-3)).last
+
+
+def small(world: World, teacher: Path, out: str, **changes: object) -> object:
+    model = {"backbone": NANO, "backbone_trainable_blocks": 0, "whole_backbone": True, "alignment": False}
+    settings = {
+        "model": model, "distill": Distill(checkpoint=teacher), "cache_views": 2, "shorten_text": 5,
+        "lr_heads": 1e-3, "lr_blocks": 1e-3,
+    }  # fmt: skip
+    return world.config(out, **(settings | changes))
+
+
+def test_a_student_comes_nearer_to_its_teacher_and_is_complete_in_itself(world: World, teacher: Path) -> None:
+    config = small(
+        world, teacher, "student", epochs=6, labelled_only=(f"folder:{world.data}:car,road,tree,sky",)
+    )
+    result = fit(config)
+    lines = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["distill"] for line in lines if line["kind"] == "step"]
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+    model, info = load_checkpoint(result.last)  # needs no backbone weights
+    assert info.complete
+    assert (info.model.embedding_dim, info.model.text_dim) == (5, 16)
+    assert model.text_map is not None
+    np.testing.assert_allclose(model.text_map @ model.text_map.T, np.eye(5), atol=1e-5)
+    assert info.training["settings"]["distill"]["checkpoint"] == str(teacher)
+
+
+def test_a_resumed_distillation_is_the_uninterrupted_one(world: World, teacher: Path) -> None:
+    whole = small(world, teacher, "whole", epochs=2)
+    fit(whole)
+    from ovsdino import trainer
+
+    parted = small(world, teacher, "parted", epochs=2, save_every=1)
+    with pytest.MonkeyPatch.context() as patch:
+        steps = iter(range(100))
+        original = trainer._Training._step
+
+        def stopped(self: object, *arguments: object) -> object:
+            if next(steps) == 2:
+                raise KeyboardInterrupt
+            return original(self, *arguments)
+
+        patch.setattr(trainer._Training, "_step", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fit(parted)
+    fit(small(world, teacher, "parted", epochs=2, save_every=1, resume=True))
+
+    def lines(out: Path) -> list[object]:
+        read = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in line.items() if k != "seconds"} for line in read]
+
+    assert lines(parted.out) == lines(whole.out)
+
+
+def test_another_teacher_cannot_go_on(world: World, teacher: Path) -> None:
+    fit(small(world, teacher, "student", epochs=1))
+    import shutil
+
+    other = fit(world.config("other", epochs=1, seed=3)).last
+    shutil.rmtree(teacher)
+    shutil.copytree(other, teacher)
+    with pytest.raises(CheckpointError, match="teacher's fingerprint"):
+        fit(small(world, teacher, "student", epochs=1, resume=True))
+
+
+def test_distill_is_a_command(
+    world: World, teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "ovsdino-train", "distill", teacher, "--data", f"folder:{world.data}:car,road,tree,sky",
+        "--out", world.folder / "small", "--window-px", 64, "--shorten-text", 4, "--epochs", 1,
+        "--batch-size", 4, "--micro-batch", 4, "--mask-px", 16, "--cache-views", 1, "--device", "cpu",
+        "--text-embeddings", world.text_embeddings, "--text-names", world.text_names,
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code in (0, None), capsys.readouterr().err
+    info = read_info(world.folder / "small" / "last")
+    assert info.model.backbone == NANO
+    assert info.model.embedding_dim == 4
+    assert info.training["settings"]["augmentation"]["noise"] == 12
+    monkeypatch.setattr(sys, "argv", [*map(str, words), "--temperature", "0"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert "temperature is 0.0" in capsys.readouterr().err
