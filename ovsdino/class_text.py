@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ovsdino import text
 from ovsdino.data.classes import ClassTable, class_table
 from ovsdino.data.leave_out import leave_out
-from ovsdino.data.samples import Source
+from ovsdino.data.samples import Sample, Source
 from ovsdino.settings import TrainConfig
 from ovsdino_runtime.embeddings import EmbeddingTable
 from ovsdino_runtime.vocabulary import parse_classes, vocabularies
+
+_NAMES_IN_A_NOTE = 8
 
 
 class KnownNames:
@@ -62,25 +64,10 @@ class KnownNames:
         return vectors, digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class TrainingClasses:
-    """The classes of a training.
-
-    Attributes:
-        sources: the training data, without the names that are left out.
-        table: the classes.
-        trained_names: the names the text encoder was asked for by the training data.
-    """
-
-    sources: tuple[Source, ...]
-    table: ClassTable
-    trained_names: tuple[str, ...]
-
-
 def training_classes(
     config: TrainConfig, known: KnownNames, sources: Sequence[Source], extra: Sequence[Source]
-) -> TrainingClasses:
-    """Return the classes of training data and further validation data.
+) -> tuple[tuple[Source, ...], ClassTable]:
+    """Return the training data without the names left out, and the classes of all data.
 
     Raises:
         DataError: a data set names no class, or has nothing left without the names left out.
@@ -90,9 +77,36 @@ def training_classes(
         names = parse_classes(config.leave_out)
         sources = leave_out(sources, names, known.names, open_vocabulary=known.open_vocabulary)
     table = class_table([*sources, *extra], known.names, known.embed, open_vocabulary=known.open_vocabulary)
-    rows = {row for index in range(len(sources)) for row in table.rows_of(index).tolist()}
-    trained = {name for row in rows for name in table.prompts[row]}
-    return TrainingClasses(tuple(sources), table, tuple(sorted(trained)))
+    return tuple(sources), table
+
+
+def trained_names(table: ClassTable, samples: Sequence[tuple[int, Sample]]) -> tuple[tuple[str, ...], str]:
+    """Return what the text encoder was asked for, for each class that an image shows, and a note on others.
+
+    A class that no image shows is only ever learned as absent: that is no training. Labels are read until
+    each of a data set's classes was met.
+
+    Args:
+        table: the classes.
+        samples: number of the data set and sample of each training image.
+
+    Raises:
+        DataError: labels cannot be read.
+    """
+    missing = {source: {row for row in table.rows[source] if row >= 0} for source, _ in samples}
+    asked = set[int]().union(*missing.values())
+    found: set[int] = set()
+    for source, sample in tqdm(samples, "looking for classes", unit="image", leave=False, delay=1):
+        if missing[source]:
+            shown = {table.rows[source][index] for index in sample.shown()}
+            found |= shown & missing[source]
+            missing[source] -= shown
+    names = tuple(sorted({name for row in found for name in table.prompts[row]}))
+    unseen = sorted(table.names[row] for row in asked - found)
+    if not unseen:
+        return names, ""
+    more = f" and {len(unseen) - _NAMES_IN_A_NOTE} more" if len(unseen) > _NAMES_IN_A_NOTE else ""
+    return names, f"no image shows {', '.join(unseen[:_NAMES_IN_A_NOTE])}{more}; they count as untrained"
 
 
 def text_model_of(config: TrainConfig, numbers: int) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ovsdino.backbone_weights import BackboneWeights, load_backbone_weights
-from ovsdino.class_text import KnownNames, text_model_of, training_classes
+from ovsdino.class_text import KnownNames, text_model_of, trained_names, training_classes
 from ovsdino.config import ModelConfig
 from ovsdino.data.augment import Augmentation
 from ovsdino.data.dataset import ViewDataset
@@ -37,7 +37,7 @@ class Prepared:
     Attributes:
         objective: model, text and losses, on the device.
         weights: the backbone's weights; None for a model without backbone.
-        trained_names: the names the text encoder was asked for by the training data.
+        trained_names: what the text encoder was asked for, for each class that a training image shows.
         text_model: what made the text vectors; empty where nobody said.
         text: the same for people, naming ready-made vectors by their file.
         training: views to train on.
@@ -80,8 +80,7 @@ def prepare(
     extra = [read_source(spec) for spec in config.val]
     known = KnownNames(config)
     data = [read_source(spec) for spec in (*config.data, *config.labelled_only)]
-    classes = training_classes(config, known, data, extra)
-    sources, table = classes.sources, classes.table
+    sources, table = training_classes(config, known, data, extra)
     text_model, described = text_model_of(config, int(table.vectors.shape[1]))
     for note in (*(note for source in (*sources, *extra) for note in source.notes), *table.notes):
         say(f"note: {note}")
@@ -89,6 +88,9 @@ def prepare(
     settings = _model_config(config, teacher, int(table.vectors.shape[1]))
     weights = load_backbone_weights(settings.backbone, config.backbone_weights) if settings.encoder else None
     train_samples, val_samples = _split(config, sources, extra)
+    names, untrained = trained_names(table, train_samples)
+    if untrained:
+        say(f"note: {untrained}")
     foundation = foundation_of(config, weights, teacher, table, train_samples, val_samples)
     if begun_on is not None:
         check_foundation(begun_on, foundation)
@@ -141,7 +143,7 @@ def prepare(
     return Prepared(
         objective,
         weights,
-        classes.trained_names,
+        names,
         text_model,
         described,
         training,

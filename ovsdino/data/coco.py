@@ -102,6 +102,10 @@ class CocoSample:
         labels = labels_of_masks(masks, ignore)
         return replace(labels, labelled=labels.labelled & ~boxes)
 
+    def shown(self) -> frozenset[int]:
+        """Return the classes of the annotations that have an outline and are no crowd."""
+        return frozenset(item.index for item in self.instances if not item.box_only and not item.crowd)
+
     def content(self) -> Iterable[bytes]:
         """Yield the photograph's bytes and the annotations."""
         yield file_bytes(self.image)

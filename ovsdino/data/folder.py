@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ovsdino.data.labels import Labels, labels_of_map
@@ -31,16 +32,7 @@ class FolderSample:
             DataError: the PNG is unreadable, in colour, of another size than the photograph, or holds
                 a value without a name.
         """
-        try:
-            with Image.open(self.label) as opened:
-                if opened.mode not in _INDEX_MODES:
-                    raise DataError(
-                        f"{self.label} is a {opened.mode} image, but a label holds one class index per "
-                        "pixel; save it with one 8- or 16-bit channel"
-                    )
-                values = np.asarray(opened)
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            raise DataError(f"cannot read the label {self.label}: {error}") from error
+        values = self._values()
         if values.shape != size_hw:
             raise DataError(
                 f"{self.label} is {values.shape[1]}x{values.shape[0]} px, but {self.image.name} is "
@@ -54,6 +46,26 @@ class FolderSample:
                 f"{self.label}: {error}, but there are names for 0 to {self.classes - 1} and 255 is "
                 "unlabelled; name all values, - for those that are unlabelled too"
             ) from error
+
+    def shown(self) -> frozenset[int]:
+        """Return the class indices among the PNG's values.
+
+        Raises:
+            DataError: the PNG is unreadable or in colour.
+        """
+        return frozenset(int(value) for value in np.unique(self._values()) if value < self.classes)
+
+    def _values(self) -> NDArray[np.generic]:
+        try:
+            with Image.open(self.label) as opened:
+                if opened.mode not in _INDEX_MODES:
+                    raise DataError(
+                        f"{self.label} is a {opened.mode} image, but a label holds one class index per "
+                        "pixel; save it with one 8- or 16-bit channel"
+                    )
+                return np.asarray(opened)
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            raise DataError(f"cannot read the label {self.label}: {error}") from error
 
     def content(self) -> Iterable[bytes]:
         """Yield the bytes of both files."""

@@ -53,15 +53,6 @@ def leave_out(
     return tuple(remaining)
 
 
-def shows(sample: Sample, classes: frozenset[int]) -> bool:
-    """Return whether a sample's labels hold one of some class indices.
-
-    Raises:
-        DataError: image or labels cannot be read.
-    """
-    return not classes.isdisjoint(read_labels(sample).classes)
-
-
 def read_labels(sample: Sample) -> Labels:
     """Return a sample's labels without decoding its photograph.
 
@@ -78,7 +69,7 @@ def _without(source: Source, gone: frozenset[int]) -> Source:
     if source.dense:
         return replace(source, names=names)
     bar = tqdm(source.samples, "looking for left-out names", unit="image", leave=False, delay=1)
-    kept = tuple(sample for sample in bar if not shows(sample, gone))
+    kept = tuple(sample for sample in bar if gone.isdisjoint(sample.shown()))
     if not kept:
         raise DataError(f"every image of {source.spec} shows a name that is left out; leave out fewer")
     note = f"{source.spec}: {len(source.samples) - len(kept)} images show names that are left out"

@@ -33,6 +33,13 @@ class Sample(Protocol):
             DataError: the labels are missing, broken, or of another size.
         """
 
+    def shown(self) -> frozenset[int]:
+        """Return the indices of the classes that the labels hold, without drawing them.
+
+        Raises:
+            DataError: the labels are missing or broken.
+        """
+
     def content(self) -> Iterable[bytes]:
         """Yield what the photograph and its labels consist of, to recognise changed data."""
 

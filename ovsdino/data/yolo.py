@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ovsdino.data.labels import Labels, Mask, labels_of_masks
 from ovsdino.data.polygons import polygon_mask
@@ -30,18 +31,33 @@ class YoloSample:
         Raises:
             DataError: a line is no polygon, or of a class without name.
         """
-        lines = file_bytes(self.label).decode("utf-8", "replace").splitlines() if self.label else []
-        masks = [
-            self._instance(line, number, size_hw) for number, line in enumerate(lines, 1) if line.strip()
-        ]
+        masks = [self._instance(line, number, size_hw) for number, line in self._lines()]
         return labels_of_masks(masks, np.zeros(size_hw, dtype=np.bool_))
+
+    def shown(self) -> frozenset[int]:
+        """Return the classes of the file's lines.
+
+        Raises:
+            DataError: a line is no polygon, or of a class without name.
+        """
+        return frozenset(self._parsed(line, number)[0] for number, line in self._lines())
 
     def content(self) -> Iterable[bytes]:
         """Yield the bytes of both files."""
         yield file_bytes(self.image)
         yield file_bytes(self.label) if self.label else b""
 
+    def _lines(self) -> list[tuple[int, str]]:
+        text = file_bytes(self.label).decode("utf-8", "replace") if self.label else ""
+        return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
     def _instance(self, line: str, number: int, size_hw: tuple[int, int]) -> tuple[int, Mask]:
+        index, points = self._parsed(line, number)
+        scale = np.tile((size_hw[1], size_hw[0]), len(points) // 2)
+        return index, polygon_mask([np.clip(points, 0, 1) * scale], size_hw)
+
+    def _parsed(self, line: str, number: int) -> tuple[int, NDArray[np.float64]]:
+        """Return class and coordinates of a line."""
         where = f"{self.label} line {number}"
         words = line.split()
         try:
@@ -56,8 +72,7 @@ class YoloSample:
             raise DataError(f"{where} has {len(points)} coordinates; a polygon needs three points or more")
         if not np.all((points >= -_SLACK) & (points <= 1 + _SLACK)):
             raise DataError(f"{where} has a coordinate outside 0..1; YOLO's are relative to the image")
-        scale = np.tile((size_hw[1], size_hw[0]), len(points) // 2)
-        return index, polygon_mask([np.clip(points, 0, 1) * scale], size_hw)
+        return index, points
 
 
 def read_yolo(folder: Path, names: tuple[str, ...]) -> Source:

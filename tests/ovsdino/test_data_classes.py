@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ovsdino.class_text import trained_names
 from ovsdino.data.classes import class_table
 from ovsdino.data.labels import NO_CLASS, UNLABELLED
 from ovsdino.data.samples import Source
@@ -65,3 +66,31 @@ def test_an_unknown_name_is_refused_with_the_data_set_and_near_names() -> None:
 def test_a_data_set_of_void_alone_is_refused() -> None:
     with pytest.raises(DataError, match="names no class"):
         class_table([source("-", "background")], KNOWN, embed, open_vocabulary=False)
+
+
+class Shown:
+    """A sample of which only the classes matter."""
+
+    def __init__(self, *classes: int) -> None:
+        self.classes, self.asked = classes, 0
+
+    def shown(self) -> frozenset[int]:
+        self.asked += 1
+        return frozenset(self.classes)
+
+
+def test_only_classes_that_an_image_shows_count_as_trained() -> None:
+    table = class_table(
+        [source("car", "sky"), source("cars", "bus", "-", "background")], KNOWN, embed, open_vocabulary=False
+    )
+    names, note = trained_names(table, [(0, Shown(0)), (1, Shown(1, 2, 3)), (0, Shown())])
+    assert names == ("bus", "car")
+    assert note == "no image shows sky; they count as untrained"
+    assert trained_names(table, [(0, Shown(0, 1)), (1, Shown(1))]) == (("bus", "car", "sky"), "")
+
+
+def test_labels_are_read_only_until_every_class_was_met() -> None:
+    table = class_table([source("car", "sky")], KNOWN, embed, open_vocabulary=False)
+    samples = [Shown(0), Shown(1), Shown(0), Shown(1)]
+    assert trained_names(table, [(0, sample) for sample in samples])[0] == ("car", "sky")
+    assert [sample.asked for sample in samples] == [1, 1, 0, 0]

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from ovsdino.data.coco import read_coco
 from ovsdino.data.folder import read_folder
 from ovsdino.data.labels import UNLABELLED
+from ovsdino.data.leave_out import read_labels
 from ovsdino.data.polygons import rle_mask
 from ovsdino.data.samples import Source, read_sample
 from ovsdino.data.specs import coco_names, held_out, read_source
@@ -484,3 +485,34 @@ def _index(document: dict[str, Any], annotation: dict[str, Any]) -> int:
 for _test in (test_camvid_is_read, test_coco128_is_read, test_tiny_coco_is_read_with_its_crowds):
     for _mark in real:
         _mark(_test)
+
+
+def test_the_classes_shown_are_those_of_the_masks(tmp_path: Path) -> None:
+    for layout in ("yolo", "folder"):
+        for part in ("images", "labels"):
+            (tmp_path / layout / part).mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / layout / "images" / "a.png")
+    (tmp_path / "yolo/labels/a.txt").write_text("2 0.1 0.1 0.5 0.1 0.5 0.5\n\n0 0.1 0.1 0.9 0.1 0.5 0.9\n")
+    values = np.full((30, 40), 255, dtype=np.uint8)
+    values[:9], values[9:20] = 2, 0
+    Image.fromarray(values).save(tmp_path / "folder/labels/a.png")
+    outline = [[1.0, 1.0, 30.0, 1.0, 30.0, 20.0]]
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": category, "segmentation": outline, "iscrowd": crowd}
+        for number, (category, crowd) in enumerate([(1, 0), (3, 0), (2, 1)])
+    ]
+    annotations[2]["segmentation"] = {"size": [30, 40], "counts": [0, 1200]}
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 30, "width": 40}],
+        "categories": [{"id": number, "name": name} for number, name in ((1, "a"), (2, "b"), (3, "c"))],
+        "annotations": annotations,
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(document))
+    for spec in (
+        f"yolo:{tmp_path}/yolo:a,b,c",
+        f"folder:{tmp_path}/folder:a,b,c",
+        f"coco:{tmp_path}/coco.json:{tmp_path}/yolo/images",
+    ):
+        (sample,) = read_source(spec).samples
+        assert sample.shown() == {0, 2}
+        assert set(read_labels(sample).classes) == {0, 2}
