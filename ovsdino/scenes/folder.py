@@ -1,0 +1,93 @@
+"""Generated scenes as a data set: a folder of pictures, label PNGs and the list of their names."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from ovsdino.scenes.generator import Kind, Scene, scene
+from ovsdino.scenes.names import SCENE_CLASSES
+from ovsdino_runtime.colours import palette
+from ovsdino_runtime.errors import OutputError
+from ovsdino_runtime.files import atomic_file, ensure_folder
+from ovsdino_runtime.render import label_image
+
+GENERATOR = 1  # raised whenever a seed's picture changes: scenes of two generators are not mixed
+NAMES, RECORD = "names.txt", "scenes.json"
+_JPEG_QUALITY = 92
+
+
+def write_scenes(
+    folder: Path,
+    count: int,
+    *,
+    first_seed: int = 0,
+    kind: Kind | None = None,
+    size_hw: tuple[int, int] = (360, 480),
+    lossless: bool = False,
+) -> int:
+    """Write scenes that `--data folder:DIR:DIR/names.txt` reads, and return how many were new.
+
+    A scene is `images/SEED.jpg` (or .png) and `labels/SEED.png`, whose pixel values are the lines of
+    `names.txt`. What an interrupted run has written is kept, and later runs add to it.
+
+    Args:
+        folder: where; created if need be.
+        count: how many scenes there are to be, those already there included.
+        first_seed: the first one's seed; the others' follow.
+        kind: streets, rooms, or, by default, both.
+        size_hw: height and width.
+        lossless: whether the pictures are PNG: six times as large as JPEG.
+
+    Raises:
+        OutputError: the folder cannot be written to, or holds other scenes than these.
+    """
+    images, labels = folder / "images", folder / "labels"
+    for part in (folder, images, labels):
+        ensure_folder(part)
+    _record(folder, {"generator": GENERATOR, "kind": kind, "size_hw": list(size_hw), "lossless": lossless})
+    suffix = ".png" if lossless else ".jpg"
+    written = 0
+    seeds = range(first_seed, first_seed + count)
+    for seed in tqdm(seeds, "scenes", unit="scene", file=sys.stderr, disable=None):
+        picture, label = images / f"{seed:08d}{suffix}", labels / f"{seed:08d}.png"
+        if picture.exists() and label.exists():
+            continue
+        _write(scene(seed, kind=kind, size_hw=size_hw), picture, label)
+        written += 1
+    return written
+
+
+def _record(folder: Path, asked: dict[str, object]) -> None:
+    """Note what a folder's scenes are, or check that they are what is asked for.
+
+    Raises:
+        OutputError: they are others, or the note is unreadable.
+    """
+    note = folder / RECORD
+    if note.exists():
+        try:
+            found = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(f"cannot read {note}: {error}; write the scenes to another folder") from error
+        if found != asked:
+            raise OutputError(
+                f"{folder} holds scenes made with {json.dumps(found)}, not {json.dumps(asked)}; "
+                "choose another folder"
+            )
+    with atomic_file(folder / NAMES) as staged:
+        staged.write_text("\n".join(SCENE_CLASSES) + "\n", encoding="utf-8")
+    with atomic_file(note) as staged:
+        staged.write_text(json.dumps(asked) + "\n", encoding="utf-8")
+
+
+def _write(made: Scene, picture: Path, label: Path) -> None:
+    colours = palette(len(SCENE_CLASSES))
+    with atomic_file(picture) as staged:
+        Image.fromarray(made.image).save(staged, quality=_JPEG_QUALITY)
+    with atomic_file(label) as staged:  # last, so that a scene with a label is whole
+        label_image(made.labels, colours).save(staged, "PNG", optimize=False)
