@@ -9,6 +9,7 @@ import typer
 from ovsdino.distill_command import distill
 from ovsdino.fit_command import fit
 from ovsdino.publish_command import publish
+from ovsdino.scenes_command import scenes
 from ovsdino_runtime import command_line
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
 app.command()(fit)
 app.command()(distill)
 app.command()(publish)
+app.command()(scenes)
 
 
 @app.callback()

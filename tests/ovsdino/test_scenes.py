@@ -266,3 +266,29 @@ def test_importing_the_scenes_imports_no_torch() -> None:
         "import sys, ovsdino.scenes; sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'onnx')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_scenes_is_a_command_whose_folder_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ovsdino import cli
+
+    words = ["ovsdino-train", "scenes", str(tmp_path / "s"), "--count", "2", "--size", "64x48"]
+
+    def run(*more: str) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code
+
+    assert run() in (0, None)
+    said = capsys.readouterr().out
+    assert "2 new scenes" in said
+    source = read_source(said.split("--data ")[1].strip())
+    assert len(source.samples) == 2
+    assert source.samples[0].labels((48, 64)).size_hw == (48, 64)
+    assert run() in (0, None)
+    assert "0 new scenes" in capsys.readouterr().out
+    assert run("--kind", "street") == 1
+    assert "choose another folder" in capsys.readouterr().err
+    assert run("--size", "big") == 2

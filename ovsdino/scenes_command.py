@@ -1,0 +1,46 @@
+"""`ovsdino-train scenes`: generated streets and rooms as a data set."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ovsdino_runtime.extras import needing
+
+
+class SceneKind(str, Enum):
+    """What scenes show."""
+
+    street = "street"
+    indoor = "indoor"
+    both = "both"
+
+
+def scenes(
+    out: Annotated[Path, typer.Argument(help="Folder for images/, labels/ and names.txt.")],
+    count: Annotated[int, typer.Option(min=1, help="How many, those already there included.")] = 1000,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first scene's seed; the others' follow.")] = 0,
+    kind: Annotated[SceneKind, typer.Option(help="Streets, rooms, or both in turn.")] = SceneKind.both,
+    size: Annotated[str, typer.Option(help="Width x height.")] = "480x360",
+    lossless: Annotated[bool, typer.Option("--lossless", help="Pictures as PNG, not JPEG.")] = False,
+) -> None:
+    """Generate scenes with exact labels, free of anyone's licence, the same for a seed everywhere."""
+    with needing("train", "generating scenes"):
+        from ovsdino.scenes import write_scenes
+
+    width, cross, height = size.partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) >= 16 and int(height) >= 16):
+        raise typer.BadParameter(f"{size!r} is no size from 16x16 on; write it as in 480x360")
+    written = write_scenes(
+        out,
+        count,
+        first_seed=first_seed,
+        kind=None if kind is SceneKind.both else kind.value,
+        size_hw=(int(height), int(width)),
+        lossless=lossless,
+    )
+    typer.echo(f"{out}: {written} new scenes")
+    typer.echo(f"use them as --data folder:{out}:{out}/names.txt")
