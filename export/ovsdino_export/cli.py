@@ -86,6 +86,14 @@ def onnx(
     text_encoder: Annotated[
         bool, typer.Option("--text-encoder", help="Ship the text encoder too: then any word can be asked.")
     ] = False,
+    half_weights: Annotated[
+        bool,
+        typer.Option(
+            "--half-weights",
+            help="Store the graph's weights in FP16; it still computes in FP32.",
+            rich_help_panel=_BUNDLE,
+        ),
+    ] = False,
     name: Annotated[
         str | None, typer.Option(help="What the model is called.", rich_help_panel=_BUNDLE)
     ] = None,
@@ -122,7 +130,11 @@ def onnx(
 ) -> None:
     """Write a bundle, or with --classes one graph with its vocabulary inside."""
     baked_only = {"--output": output, "--input": input, "--background": background}
-    bundle_only = {"--text-encoder": text_encoder or None, "--name": name}
+    bundle_only = {
+        "--text-encoder": text_encoder or None,
+        "--half-weights": half_weights or None,
+        "--name": name,
+    }
     for option, value in (baked_only if classes is None else bundle_only).items():
         if value is not None:
             needed = "needs" if classes is None else "cannot be combined with"
@@ -146,6 +158,7 @@ def onnx(
             backbone_weights=backbone_weights,
             source=source,
             text_encoder=text_encoder,
+            half_weights=half_weights,
             name=name,
             license=license,
             as_json=as_json,
@@ -172,6 +185,7 @@ def _bundle(
     backbone_weights: str | None,
     source: TextSource,
     text_encoder: bool,
+    half_weights: bool,
     name: str | None,
     license: str | None,
     as_json: bool,
@@ -186,6 +200,7 @@ def _bundle(
             backbone_weights=backbone_weights,
             text=source,
             text_encoder=text_encoder,
+            half_weights=half_weights,
             name=name,
             license=license,
             progress=progress,

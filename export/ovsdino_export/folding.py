@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from timm.models.eva import EvaAttention, EvaBlock
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def layer_scales(block: Block | EvaBlock) -> tuple[Tensor | None, Tensor | None]:
@@ -40,6 +43,19 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     if bias is not None:
         linear.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
     return linear
+
+
+def without_batch_norm(stem: nn.Module) -> nn.Module:
+    """Return a copy of a stem whose BatchNorms are folded into the convolutions before them."""
+    if not isinstance(stem, nn.Sequential):
+        return copy.deepcopy(stem)
+    kept: list[nn.Module] = []
+    for layer in copy.deepcopy(stem).eval():
+        if isinstance(layer, nn.BatchNorm2d) and kept and isinstance(kept[-1], nn.Conv2d):
+            kept[-1] = fuse_conv_bn_eval(kept[-1], layer)
+        else:
+            kept.append(layer)
+    return nn.Sequential(*kept)
 
 
 def scaled(linear: nn.Linear, factor: Tensor | None) -> nn.Linear:

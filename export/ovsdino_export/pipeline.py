@@ -18,6 +18,7 @@ from ovsdino_export.class_vectors import TextSource, embedding_table, text_map_o
 from ovsdino_export.graph import ImageGraph
 from ovsdino_export.operators import check_file
 from ovsdino_export.reference import reference_features
+from ovsdino_export.storage import store_half
 from ovsdino_export.trace import EXTERNAL_DATA_BYTES, save, trace
 from ovsdino_export.verify import golden_windows, save_golden, verify_features
 from ovsdino_runtime import __version__
@@ -48,6 +49,7 @@ def export_onnx(
     text_encoder: bool = False,
     name: str | None = None,
     license: str | None = None,
+    half_weights: bool = False,
     external_data_bytes: int = EXTERNAL_DATA_BYTES,
     progress: Progress = silent,
 ) -> Bundle:
@@ -61,6 +63,7 @@ def export_onnx(
         text_encoder: whether the text encoder goes into the bundle too.
         name: what the model is called; by default the checkpoint's or the backbone's name.
         license: terms of the weights; by default the checkpoint's.
+        half_weights: whether the graph's weights are stored in FP16, see `store_half`.
         external_data_bytes: weights of more than this go into a file beside the graph.
         progress: told what begins.
 
@@ -93,6 +96,8 @@ def export_onnx(
             output_name=_OUTPUT,
             metadata={"name": manifest.name, "license": manifest.license},
         )
+        if half_weights:
+            store_half(traced)
         save(traced, staged / IMAGE_GRAPH, external_data_bytes)
         check_file(staged / IMAGE_GRAPH)
         progress("features in ONNX Runtime")

@@ -13,7 +13,7 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from ovsdino.backbone import Backbone
-from ovsdino_export.folding import layer_scales, linear_of, qkv_weights, scaled
+from ovsdino_export.folding import layer_scales, linear_of, qkv_weights, scaled, without_batch_norm
 from ovsdino_runtime.errors import ExportError
 
 
@@ -35,15 +35,15 @@ class Embedding(nn.Module):
             grid: rows and columns of patches.
 
         Raises:
-            ExportError: its patches come from something other than one convolution.
+            ExportError: its patches come from something other than convolutions.
         """
         super().__init__()
         if not isinstance(vit.patch_embed, PatchEmbed):
             raise ExportError(
                 f"the backbone makes its patches with a {type(vit.patch_embed).__name__}; only ViTs whose "
-                "patches come from one convolution export"
+                "patches come from convolutions export"
             )
-        self.convolution = copy.deepcopy(vit.patch_embed.proj)
+        self.convolution = without_batch_norm(vit.patch_embed.proj)
         self.patch_norm = copy.deepcopy(vit.patch_embed.norm)
         self.norm = copy.deepcopy(vit.norm_pre)
         self.channels = int(vit.embed_dim)

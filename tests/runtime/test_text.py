@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ovsdino_runtime import text as text_module
-from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER, VOCABULARY, Bundle, new_bundle
+from ovsdino_runtime.bundle import (
+    GOLDEN,
+    IMAGE_GRAPH,
+    TEXT_GRAPH,
+    TEXT_MAP,
+    TOKENIZER,
+    VOCABULARY,
+    Bundle,
+    new_bundle,
+)
 from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable, unit
 from ovsdino_runtime.errors import BackendUnavailable, BundleError, VocabularyError
 from ovsdino_runtime.text import TextEmbeddings, ensemble, prompts_of
@@ -256,3 +265,27 @@ def test_without_onnx_runtime_known_names_work_and_others_say_what_to_install(
     assert text.embed(["car"]).shape == (1, DIM)
     with pytest.raises(BackendUnavailable, match=r"ovsdino\[cpu\]"):
         text.embed(["zebra"])
+
+
+def test_a_map_shortens_what_the_text_encoder_gives_after_the_ensemble(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    wide = RANDOM.normal(size=(514, 7)).astype(np.float32)
+    matrix = RANDOM.normal(size=(DIM, 7)).astype(np.float32)
+
+    def mapped_bundle(name: str, matrix: NDArray[np.float32]) -> Bundle:
+        plain = _bundle(tiny_bundle, tmp_path / "plain", tokens=wide, dim=7)
+        with new_bundle(tmp_path / name, dataclasses.replace(plain.manifest, files={})) as staged:
+            for file in plain.manifest.files:
+                (staged / file).write_bytes((plain.path / file).read_bytes())
+            np.savez(staged / TEXT_MAP, map=matrix)
+        return Bundle.open(tmp_path / name)
+
+    ids = TOKENIZE.batch([template.replace("{}", "zebra") for template in TEMPLATES])
+    prompts = wide[ids].astype(np.float64).sum(axis=1)
+    mean = matrix @ (prompts / np.linalg.norm(prompts, axis=1, keepdims=True)).mean(axis=0)
+    found = TextEmbeddings(mapped_bundle("a", matrix)).embed(["zebra"])
+    np.testing.assert_allclose(found[0], mean / np.linalg.norm(mean), atol=1e-5)
+    # Another map of the same encoder has vectors of its own in the user's cache.
+    other = TextEmbeddings(mapped_bundle("b", matrix[::-1].copy())).embed(["zebra"])
+    np.testing.assert_allclose(other[0], found[0][::-1], atol=1e-5)

@@ -1,0 +1,57 @@
+"""Weights stored in half precision inside a graph that computes in FP32: half the file, the same graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ovsdino_runtime.errors import ExportError
+
+_LEAST_ELEMENTS = 256  # smaller tensors are not worth a Cast
+
+
+def store_half(model: ir.Model) -> int:
+    """Store a graph's larger FP32 weights in FP16, each followed by a Cast to FP32.
+
+    Runtimes fold these Casts when they load the graph, so that it computes as fast as before, on weights
+    rounded to FP16.
+
+    Args:
+        model: the graph; changed in place.
+
+    Returns:
+        How many weights are stored so.
+
+    Raises:
+        ExportError: a weight exceeds FP16's range.
+    """
+    graph = model.graph
+    casts: list[ir.Node] = []
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < _LEAST_ELEMENTS:
+            continue
+        wide = tensor.numpy()
+        with np.errstate(over="ignore"):
+            narrow = wide.astype(np.float16)
+        if not np.isfinite(narrow).all():
+            raise ExportError(f"the weight {name} reaches {np.abs(wide).max():g}, beyond FP16; store FP32")
+        stored = ir.Value(
+            name=f"{name}_half",
+            shape=value.shape,
+            type=ir.TensorType(ir.DataType.FLOAT16),
+            const_value=ir.tensor(narrow, name=f"{name}_half"),
+        )
+        cast = ir.node("Cast", [stored], {"to": int(ir.DataType.FLOAT)}, name=f"Cast_{name}")
+        widened = cast.outputs[0]
+        widened.shape, widened.type = value.shape, ir.TensorType(ir.DataType.FLOAT)
+        for user, index in list(value.uses()):
+            user.replace_input_with(index, widened)
+        del graph.initializers[name]
+        widened.name = name
+        graph.register_initializer(stored)
+        casts.append(cast)
+    first = next(iter(graph), None)
+    if first is not None:
+        graph.insert_before(first, casts)
+    return len(casts)
