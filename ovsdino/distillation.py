@@ -58,11 +58,13 @@ class ScoreTeacher(nn.Module):
         Args:
             images: uint8 [B, image_px, image_px, 3], RGB in [0, 255].
         """
-        embeddings = self.model(images).embeddings.float()
-        scores = self.model.scores(embeddings, self.text)
-        if scores.shape[-2:] == self.shape[1:]:
-            return scores
-        return F.interpolate(scores, size=self.shape[1:], mode="bilinear", antialias=True)
+        embeddings = self.model(images).embeddings
+        # Under autocast the model may run in bf16; its cosines are too close together for that.
+        with torch.autocast(images.device.type, enabled=False):
+            scores = self.model.scores(embeddings.float(), self.text)
+            if scores.shape[-2:] == self.shape[1:]:
+                return scores
+            return F.interpolate(scores, size=self.shape[1:], mode="bilinear", antialias=True)
 
 
 def load_score_teacher(

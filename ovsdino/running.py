@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ovsdino_runtime.extras import needing
+
 if TYPE_CHECKING:
     from ovsdino.settings import TrainConfig
 
@@ -23,8 +25,9 @@ def train(settings: TrainConfig) -> None:
     Raises:
         OvsDinoError: see `ovsdino.trainer.fit`.
     """
-    from ovsdino.progress import STATE  # noqa: PLC0415 - torch loads slowly
-    from ovsdino.trainer import fit  # noqa: PLC0415
+    with needing("train", "training"):
+        from ovsdino.progress import STATE  # noqa: PLC0415 - torch loads slowly
+        from ovsdino.trainer import fit  # noqa: PLC0415
 
     try:
         result = fit(settings, say=lambda sentence: typer.echo(sentence, err=True))

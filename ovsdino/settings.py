@@ -177,6 +177,8 @@ class TrainConfig:
             raise ValueError(
                 "the scores to distil are cached for fixed views: set cache_views to their number"
             )
+        if self.labelled_only and self.distill is None:
+            raise ValueError("labelled_only sets data apart from distillation; without it, name them as data")
         if self.distill is not None and self.teacher != "none":
             raise ValueError("a training learns from SAM or from a checkpoint: set teacher to none")
         if self.teacher == "none" and not self.model.encoder:

@@ -143,7 +143,9 @@ class _Training:
         for _ in range(first, self.steps_per_epoch):
             line = self._step(epoch, batches)
             bar.update()
-            shown = {name: line[name] for name in ("loss", "seg", "align") if line.get(name) is not None}
+            shown = {
+                name: line[name] for name in ("loss", "seg", "align", "distill") if line.get(name) is not None
+            }
             bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()})
             every = self.config.save_every
             ends = self.progress.step % self.steps_per_epoch == 0

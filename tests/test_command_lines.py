@@ -19,6 +19,7 @@ BLOCKED = ("torch", "torchvision", "timm", "open_clip", "onnx", "transformers", 
     ("module", "line", "wanted"),
     [
         ("ovsdino.cli", "fit --data folder:here:a --out {out}", "ovsdino[train]"),
+        ("ovsdino.cli", "distill here --data folder:here:a --out {out}", "ovsdino[train]"),
         ("ovsdino_export.cli", "onnx here --out {out}", "ovsdino[export,cpu]"),
         (
             "ovsdino_bench.cli",
@@ -27,7 +28,7 @@ BLOCKED = ("torch", "torchvision", "timm", "open_clip", "onnx", "transformers", 
         ),
         ("ovsdino_bench.cli", "merging a.png --bundle {bundle}", "ovsdino[bench]"),
     ],
-    ids=["train", "export", "accuracy of a checkpoint", "merging"],
+    ids=["train", "distill", "export", "accuracy of a checkpoint", "merging"],
 )
 def test_a_command_without_its_extra_names_it(
     tmp_path: Path, tiny_bundle: Path, module: str, line: str, wanted: str

@@ -52,12 +52,20 @@ class ImageCounts:
         try:
             with np.load(path, allow_pickle=False) as data:
                 names, images, counts = data["names"], data["images"], data["counts"]
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            zipfile.BadZipFile,
+        ) as error:
             raise DataError(
                 f"{path} holds no confusion counts ({error}); `ovsdino-bench accuracy --counts` writes them"
             ) from error
-        if counts.shape != (len(images), len(names), len(names)) or counts.dtype.kind != "i":
-            raise DataError(f"{path} holds counts of {counts.shape} for {len(images)} images; write it again")
+        if counts.shape != (images.size, names.size, names.size) or counts.dtype.kind != "i":
+            raise DataError(f"{path} holds counts of {counts.shape} for {images.size} images; write it again")
         return cls(
             names=tuple(map(str, names)), images=tuple(map(str, images)), counts=counts.astype(np.int64)
         )
@@ -102,7 +110,7 @@ def gain(before: ImageCounts, after: ImageCounts, block: int) -> Gain:
         block: neighbouring frames that count as one sample, see `miou_interval`.
 
     Raises:
-        DataError: the images or the classes are not the same.
+        DataError: the images, their labels or the classes are not the same.
     """
     for what in ("names", "images"):
         if getattr(before, what) != getattr(after, what):
@@ -110,6 +118,8 @@ def gain(before: ImageCounts, after: ImageCounts, block: int) -> Gain:
                 f"the two have different {what} ({_first_difference(before, after, what)}); "
                 "compare what was measured on the same images and classes"
             )
+    if not np.array_equal(before.counts.sum(axis=2), after.counts.sum(axis=2)):
+        raise DataError("the two were measured on other labels; compare what was measured on the same")
     totals = before.counts.sum(axis=0), after.counts.sum(axis=0)
     difference = iou_per_class(totals[1]) - iou_per_class(totals[0])
     return Gain(

@@ -171,6 +171,6 @@ def _check_size(found: int, info: CheckpointInfo) -> None:
     wanted = info.model.text_dim or info.model.embedding_dim
     if found != wanted:
         raise ExportError(
-            f"the text embeddings have {found} numbers, the checkpoint's features {wanted}; "
+            f"the text embeddings have {found} numbers, but the checkpoint was trained on {wanted}; "
             "give the text encoder it was trained for"
         )

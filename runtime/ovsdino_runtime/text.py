@@ -103,21 +103,20 @@ class TextEmbeddings:
     def _encode(self, name: str) -> Vectors:
         # Trimmed to the longest prompt: exact under the causal mask, and 7 times faster than 77 ids.
         ids = self._tokenizer.batch(prompts_of(name, self._bundle.manifest.templates))
-        path, session = self._bundle.path / TEXT_GRAPH, self._session
+        path, session, text_map = self._bundle.path / TEXT_GRAPH, self._session, self._text_map
         try:
             (vectors,) = session.run(None, {session.get_inputs()[0].name: ids})
             vector = ensemble(np.asarray(vectors, dtype=np.float32))
-            if self._text_map is not None:
-                vector = unit((self._text_map @ vector)[None])[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise BundleError(f"{path} cannot encode {name!r} ({first}); export the bundle again") from error
-        if vector.shape != (self._bundle.manifest.embedding_dim,):
+        wanted = self._bundle.manifest.embedding_dim if text_map is None else text_map.shape[1]
+        if vector.shape != (wanted,):
             raise BundleError(
-                f"{path} gives {len(vector)} numbers a name, the manifest says "
-                f"{self._bundle.manifest.embedding_dim}; export the bundle again"
+                f"{path} gives {len(vector)} numbers a name, the bundle's features need {wanted}; "
+                "export the bundle again"
             )
-        return vector
+        return vector if text_map is None else unit((text_map @ vector)[None])[0]
 
     @cached_property
     def _session(self) -> Any:

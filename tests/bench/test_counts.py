@@ -19,7 +19,10 @@ NAMES = ("car", "road", "tree")
 
 
 def counts(right: float, images: int = 20, seed: int = 0) -> ImageCounts:
-    """Confusions of a model that gets a share of each class right, the rest spread over the others."""
+    """Confusions of a model that gets a share of each class right, the rest spread over the others.
+
+    Every image has 1000 pixels of each class, whatever the model makes of them.
+    """
     random = np.random.default_rng(seed)
     made = np.empty((images, 3, 3), dtype=np.int64)
     for image in range(images):
@@ -83,7 +86,15 @@ def test_other_images_or_classes_cannot_be_compared(other: ImageCounts, said: st
         gain(counts(0.6), other, block=1)
 
 
-@pytest.mark.parametrize("damage", ["missing", "no zip", "other arrays", "wrong shape"])
+def test_the_same_names_with_other_labels_cannot_be_compared() -> None:
+    other = counts(0.6)
+    moved = other.counts.copy()
+    moved[3, 0, 0] += 5
+    with pytest.raises(DataError, match="other labels"):
+        gain(other, ImageCounts(names=other.names, images=other.images, counts=moved), block=1)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "no zip", "other arrays", "scalars", "wrong shape"])
 def test_a_file_that_holds_no_counts_is_one_line(
     tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +102,10 @@ def test_a_file_that_holds_no_counts_is_one_line(
     counts(0.6).save(good)
     if damage == "no zip":
         bad.write_bytes(b"x")
+    elif damage == "empty":
+        bad.touch()
+    elif damage == "scalars":
+        np.savez(bad, names=np.array("a"), images=np.array("b"), counts=np.array(3))
     elif damage == "other arrays":
         np.savez(bad, a=np.zeros(3))
     elif damage == "wrong shape":

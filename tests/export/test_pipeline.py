@@ -171,7 +171,7 @@ def test_text_vectors_of_another_size_are_refused(
     build_model, write_checkpoint: Write, text_source: TextSource, tmp_path: Path
 ) -> None:
     checkpoint = write_checkpoint(tmp_path / "c", build_model(embedding_dim=24))
-    with pytest.raises(ExportError, match="have 16 numbers, the checkpoint's features 24"):
+    with pytest.raises(ExportError, match="have 16 numbers, but the checkpoint was trained on 24"):
         export_onnx(checkpoint, tmp_path / "b", text=text_source)
 
 

@@ -113,7 +113,7 @@ def test_text_vectors_of_another_size_are_refused(nano: Path, tmp_path: Path) ->
     source = TextSource(embeddings=tmp_path / "text.npz", names=tmp_path / "names.json")
     model, info = load_checkpoint(nano)
     assert model.text_map is not None
-    with pytest.raises(ExportError, match="have 12 numbers, the checkpoint's features 16"):
+    with pytest.raises(ExportError, match="have 12 numbers, but the checkpoint was trained on 16"):
         embedding_table(source, info, model.text_map.numpy())
 
 

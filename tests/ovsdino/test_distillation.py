@@ -100,6 +100,10 @@ def test_the_teacher_s_scores_are_its_cosines_on_the_wanted_grid() -> None:
     coarse = ScoreTeacher(model, text, "x", 32).features(images)
     assert coarse.shape == (2, 5, 32, 32)
     torch.testing.assert_close(coarse.mean(), fine.mean(), atol=1e-3, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = ScoreTeacher(model, text, "x", 32).features(images)
+    assert halved.dtype == torch.float32
+    torch.testing.assert_close(halved, coarse, atol=0.02, rtol=0)
     with pytest.raises(CheckpointError, match="have 7 numbers"):
         ScoreTeacher(model, torch.from_numpy(random_units(5, 7)), "x", 32)
 

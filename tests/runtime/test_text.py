@@ -249,7 +249,7 @@ def test_a_broken_text_encoder_is_the_bundles_fault(tiny_bundle: Path, tmp_path:
     with pytest.raises(BundleError, match="cannot encode 'zebra'"):
         TextEmbeddings(silent).embed(["zebra"])
     narrow = _bundle(tiny_bundle, tmp_path / "narrow", dim=2)
-    with pytest.raises(BundleError, match=r"2 numbers a name, the manifest says 4"):
+    with pytest.raises(BundleError, match=r"2 numbers a name, the bundle.s features need 4"):
         TextEmbeddings(narrow).embed(["zebra"])
     few = _bundle(tiny_bundle, tmp_path / "few", tokens=TOKENS[:100])
     with pytest.raises(BundleError, match="cannot encode 'zebra'") as caught:
