@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ovsdino_export import engine_command
 from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
@@ -176,6 +177,9 @@ def onnx(
             license=license,
             as_json=as_json,
         )
+
+
+app.command()(engine_command.trt)
 
 
 def _bundle(

@@ -73,6 +73,7 @@ class Manifest:
         license: terms of the weights, apart from the code's.
         provenance: what the weights were trained on, by which command; free text by key.
         parity: agreement with PyTorch measured at export, by precision.
+        precisions: how the other precisions were derived, free-form by precision; `fp16` lists its `islands`.
         files: every shipped file but the manifest itself.
     """
 
@@ -94,6 +95,7 @@ class Manifest:
     license: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    precisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION
 
