@@ -1,0 +1,66 @@
+"""One release of TensorRT with one GPU, put in the place of the modules a program would import."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.standins import tensorrt_build as building
+from tests.standins import tensorrt_run as running
+from tests.standins.cuda_runtime import FakeCuda
+from tests.standins.strict import StrictModule
+
+
+class _Logger:
+    def __init__(self, module: Any) -> None:
+        pass
+
+
+class _Monitor(_Logger):
+    pass
+
+
+BEHAVIOURS: dict[str, type] = {
+    "Builder": building.Builder,
+    "OnnxParser": building.Parser,
+    "Runtime": running.Runtime,
+    "ILogger": _Logger,
+    "IProgressMonitor": _Monitor,
+}
+
+
+def make_release(release: str) -> tuple[StrictModule, FakeCuda]:
+    """The modules `tensorrt` and `cuda.bindings.runtime` of a release.
+
+    The first has, beside the release's own names, what tests look at: `faults` (what goes wrong, by
+    name), `built` (what the builder was told, a dict a build), `contexts` (those still held), `cuda`.
+    """
+    module, cuda = StrictModule(release, BEHAVIOURS), FakeCuda()
+    module.__dict__.update(faults={}, built=[], contexts=weakref.WeakSet(), cuda=cuda)
+    return module, cuda
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, release: str, *, older_cuda_python: bool = False
+) -> StrictModule:
+    """Put a release in place for a test, with the user's cache in a folder of the test."""
+    module, cuda = make_release(release)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    package = ModuleType("cuda")
+    monkeypatch.setitem(sys.modules, "cuda", package)
+    if older_cuda_python:  # before 12.6: `from cuda import cudart`
+        package.cudart = cuda  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    else:
+        bindings = ModuleType("cuda.bindings")
+        package.bindings = bindings  # type: ignore[attr-defined]
+        bindings.runtime = cuda  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return module
