@@ -83,9 +83,9 @@ def test_arguments_are_bound_to_the_documented_signatures(release: str) -> None:
         lambda: config.set_flag(module.MemoryPoolType.WORKSPACE),
         lambda: builder.create_network("strongly typed"),
         lambda: module.OnnxParser(None, logger),
-        lambda: module.Builder(),
+        module.Builder,
         lambda: module.Builder(object()),
-        lambda: module.INetworkDefinition(),
+        module.INetworkDefinition,
     ):
         with pytest.raises(TypeError):
             wrong()
@@ -104,9 +104,9 @@ def test_a_logger_whose_base_was_not_constructed_is_refused() -> None:
 def test_a_name_of_the_release_without_a_behaviour_fails_the_test_that_uses_it() -> None:
     module, _ = make_release("10.3")
     builder, _ = _builder(module)
-    with pytest.raises(AssertionError, match="no behaviour for Builder.reset"):
+    with pytest.raises(AssertionError, match=r"no behaviour for Builder\.reset"):
         builder.reset()
-    with pytest.raises(AssertionError, match="no behaviour for Builder.max_threads"):
+    with pytest.raises(AssertionError, match=r"no behaviour for Builder\.max_threads"):
         builder.max_threads = 1
 
 
@@ -116,7 +116,7 @@ def test_every_documented_signature_of_the_listings_can_be_read() -> None:
             for member, item in spec.get("members", {}).items():
                 if "signature" in item and " -> " in item["signature"]:
                     found = parameters(item["signature"])
-                    assert found[0][0] == "self", (name, member)
+                    assert found[0][0] == "self" or member == "parse", (name, member)  # parse is static
                     assert all(part[0].isidentifier() for part in found), (name, member)
 
 
