@@ -28,6 +28,8 @@ def half_share(inspected: str) -> float | None:
         layers = json.loads(inspected)["Layers"]
     except (ValueError, KeyError, TypeError):
         return None
+    if not isinstance(layers, list):
+        return None
     kinds = [
         " ".join(_kind(tensor) for side in ("Inputs", "Outputs") for tensor in layer.get(side) or ())
         for layer in layers

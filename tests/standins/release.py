@@ -45,22 +45,31 @@ def make_release(release: str) -> tuple[StrictModule, FakeCuda]:
     return module, cuda
 
 
+def modules(release: str, *, older_cuda_python: bool = False) -> dict[str, Any]:
+    """What `sys.modules` holds where a release and cuda-python are installed."""
+    module, cuda = make_release(release)
+    package = ModuleType("cuda")
+    if older_cuda_python:  # before 12.6: `from cuda import cudart`
+        package.cudart = cuda  # type: ignore[attr-defined]
+        return {"tensorrt": module, "cuda": package, "cuda.bindings": None}
+    bindings = ModuleType("cuda.bindings")
+    package.bindings = bindings  # type: ignore[attr-defined]
+    bindings.runtime = cuda  # type: ignore[attr-defined]
+    return {
+        "tensorrt": module,
+        "cuda": package,
+        "cuda.bindings": bindings,
+        "cuda.bindings.runtime": cuda,
+    }
+
+
 def install(
     monkeypatch: pytest.MonkeyPatch, cache: Path, release: str, *, older_cuda_python: bool = False
 ) -> StrictModule:
     """Put a release in place for a test, with the user's cache in a folder of the test."""
-    module, cuda = make_release(release)
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
-    package = ModuleType("cuda")
-    monkeypatch.setitem(sys.modules, "cuda", package)
-    if older_cuda_python:  # before 12.6: `from cuda import cudart`
-        package.cudart = cuda  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    else:
-        bindings = ModuleType("cuda.bindings")
-        package.bindings = bindings  # type: ignore[attr-defined]
-        bindings.runtime = cuda  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
+    placed = modules(release, older_cuda_python=older_cuda_python)
+    for name, module in placed.items():
+        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    return module
+    found: StrictModule = placed["tensorrt"]
+    return found

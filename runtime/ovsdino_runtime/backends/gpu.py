@@ -120,7 +120,7 @@ class Cuda:
         """Return the address of new page-locked host memory, and it as uint8 [size]."""
         address = int(self.call("cudaMallocHost", size_bytes))
         view = (ctypes.c_uint8 * size_bytes).from_address(address)
-        return address, np.frombuffer(view, dtype=np.uint8)
+        return address, np.frombuffer(memoryview(view), dtype=np.uint8)
 
     def free_pinned(self, address: int) -> None:
         """Free page-locked host memory; no view of it may be used any more."""

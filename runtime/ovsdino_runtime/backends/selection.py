@@ -67,11 +67,11 @@ def _best(bundle: Bundle, precision: PrecisionChoice, wanted: Precision | None) 
     passed_over = "TensorRT has no engine of this bundle"
     if engine_files(bundle):
         try:
-            backend = open_trt(bundle, wanted)
+            engine = open_trt(bundle, wanted)
         except BackendUnavailable as error:
             passed_over = f"TensorRT cannot serve it: {error}"
         else:
-            return backend, _because(backend)
+            return engine, _because(engine)
     if "CUDAExecutionProvider" in import_onnxruntime().get_available_providers():
         try:
             backend, note = _cuda(bundle, precision)
