@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,11 +12,10 @@ from typing import Any
 import onnx
 
 from ovsdino_export.builder import BuildOptions
-from ovsdino_export.graph_source import Graph
 from ovsdino_export.network_types import check_graph
 from ovsdino_export.operators import check_file
 from ovsdino_export.trtexec import RELEASES, trtexec_command
-from ovsdino_runtime.engines import ENGINES
+from ovsdino_runtime.sidecar import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +46,25 @@ class Plan:
     trtexec: dict[str, str]
 
 
-def plan_build(graph: Graph, options: BuildOptions) -> Plan:
+def plan_build(path: Path, islands: Sequence[Mapping[str, str]], options: BuildOptions, target: Path) -> Plan:
     """Return what would be built, after holding the graph against what TensorRT takes.
+
+    Args:
+        path: the ONNX file.
+        islands: nodes that may compute in FP32 in an FP16 engine: `node`, `op` and `reason` of each.
+        options: precision, batches and what the builder is told.
+        target: what to call the engine in trtexec's command line.
 
     Raises:
         ExportError: the graph goes beyond TensorRT's operators, or its types are not those asked for.
     """
-    check_file(graph.path)
-    model = onnx.load(graph.path, load_external_data=False)
-    check_graph(model, options.precision, [item["node"] for item in graph.islands])
+    check_file(path)
+    model = onnx.load(path, load_external_data=False)
+    check_graph(model, options.precision, [item["node"] for item in islands])
     taken, given = model.graph.input[0], model.graph.output[0]
     item_shape = _item_shape(taken)
-    engine = graph.bundle.path / ENGINES / f"GPU-COMPUTE-trtVERSION-{options.precision}.engine"
     return Plan(
-        graph=str(graph.path),
+        graph=str(path),
         precision=options.precision,
         input=_described(taken),
         output=_described(given),
@@ -69,13 +74,18 @@ def plan_build(graph: Graph, options: BuildOptions) -> Plan:
             "most": options.profile.most,
         },
         operators=dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
-        islands=tuple(dict(item) for item in graph.islands),
+        islands=tuple(dict(item) for item in islands),
         memory_mb=_memory_mb(model, options.profile.most),
         trtexec={
-            f"{release}.x": trtexec_command(release, graph.path, engine, taken.name, item_shape, options)
+            f"{release}.x": trtexec_command(release, path, target, taken.name, item_shape, options)
             for release in RELEASES
         },
     )
+
+
+def nameless_engine(precision: Precision) -> str:
+    """Return what an engine is called where neither GPU nor TensorRT are known."""
+    return f"GPU-COMPUTE-trtVERSION-{precision}.engine"
 
 
 def plan_lines(plan: Plan) -> list[str]:

@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from ovsdino_export.build_progress import BuildProgress, Silent
-from ovsdino_export.builder import BuildOptions, build, parse, require_version
-from ovsdino_export.graph_source import Graph, Graphs, shipped_graphs
-from ovsdino_export.inspection import half_share
-from ovsdino_export.network_types import check_network
-from ovsdino_export.operators import check_file
-from ovsdino_export.timing_cache import keep_timing_cache, load_timing_cache
+from ovsdino_export.builder import BuildOptions
+from ovsdino_export.engine_attempt import Attempt, Judge, Verdict, attempt, workshop
+from ovsdino_export.graph_source import Graphs, shipped_graphs
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime import __version__
-from ovsdino_runtime.backends.gpu import import_cuda, import_tensorrt
-from ovsdino_runtime.backends.trt import machine_of
-from ovsdino_runtime.backends.trt_engine import TrtEngine
 from ovsdino_runtime.bundle import GOLDEN, Bundle
 from ovsdino_runtime.engines import EngineFile, engine_folders, engine_name, sidecar_of
 from ovsdino_runtime.errors import OutputError, ParityError
@@ -37,15 +29,6 @@ from ovsdino_runtime.metrics import GATES, agreement
 from ovsdino_runtime.sidecar import Machine, Sidecar
 
 WIDENINGS = 3  # how often a missed gate is answered with more FP32 islands
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Proven:
-    """An engine that met its gates, and is not written yet."""
-
-    plan: bytes
-    built: dict[str, Any]
-    parity: dict[str, float]
 
 
 def build_engine(
@@ -71,68 +54,62 @@ def build_engine(
         OutputError: the engine cannot be written anywhere.
     """
     progress = progress or Silent()
-    trt, runtime = import_tensorrt(), import_cuda()
-    require_version(trt)
-    machine = machine_of(trt, runtime)
+    shop = workshop()
     source = graphs or shipped_graphs(bundle, options.precision)
-    failures: list[str] = []
+    failures: Sequence[str] = ()
     level = 0
     while level <= WIDENINGS and (graph := source(level)) is not None:
-        proven, failures = _attempt(graph, options, trt, runtime, machine, progress)
-        if proven is not None:
+        windows, judge = _golden(graph.bundle, options)
+        tried = attempt(shop, graph.path, graph.islands, windows, judge, options, progress)
+        failures = tried.failures
+        if not failures:
             progress.step("writing the engine")
-            return _write(graph, options, machine, proven)
+            path = writable_folder(graph.bundle) / engine_name(shop.machine, options.precision)
+            return write_engine(path, tried, graph.hashes, graph.islands, options, shop.machine)
         level += 1
-    tried = f", also after {level - 1} widenings of the FP32 islands" if level > 1 else ""
+    after = f", also after {level - 1} widenings of the FP32 islands" if level > 1 else ""
     raise ParityError(
         f"the {options.precision.upper()} engine of {bundle.path} does not compute what PyTorch computes"
-        f"{tried}: {'; '.join(failures)}; nothing was written: try --fp32, and report it with TensorRT "
-        f"{machine.tensorrt} and {machine.gpu}"
+        f"{after}: {'; '.join(failures)}; nothing was written: try --fp32, and report it with TensorRT "
+        f"{shop.machine.tensorrt} and {shop.machine.gpu}"
     )
 
 
-def _attempt(
-    graph: Graph, options: BuildOptions, trt: Any, runtime: Any, machine: Machine, progress: BuildProgress
-) -> tuple[_Proven | None, list[str]]:
-    """Build one graph; return the engine if it meets the gates, else what it misses."""
-    windows, reference = load_golden(graph.bundle.file(GOLDEN))
-    embeddings = graph.bundle.embeddings().embeddings
-    progress.step("checking the graph")
-    check_file(graph.path)
-    progress.step("parsing the graph")
-    parsed = parse(trt, graph.path)
-    model = onnx.load(graph.path, load_external_data=False)
-    islands = [item["node"] for item in graph.islands]
-    types = check_network(trt, parsed.network, model, options.precision, islands)
-    progress.step("building the engine")
-    plan, measured = build(trt, parsed, options, load_timing_cache(machine), progress)
-    keep_timing_cache(machine, measured)
-    progress.step("running golden inputs")
-    with TrtEngine(plan, trt, runtime, host_code=options.version_compatible) as engine:
-        found = _outputs(engine, windows)
-        share = half_share(engine.inspect())
-        activation_bytes = engine.activation_bytes
-    if found.shape != reference.shape:
-        return None, [f"its output is {found.shape} where PyTorch gives {reference.shape}"]
-    agreed = agreement(reference, found, embeddings)
-    failures = agreed.failures(GATES[options.precision])
-    built = {"layers": types.as_dict(), "inspector_half_share": share, "activation_bytes": activation_bytes}
-    return (None if failures else _Proven(plan=plan, built=built, parity=agreed.as_dict())), failures
+def _golden(bundle: Bundle, options: BuildOptions) -> tuple[NDArray[np.uint8], Judge]:
+    """Return a bundle's golden windows, and what holds features for them against PyTorch's."""
+    windows, reference = load_golden(bundle.file(GOLDEN))
+    embeddings = bundle.embeddings().embeddings
+
+    def judge(outputs: NDArray[np.generic]) -> Verdict:
+        if outputs.shape != reference.shape:
+            return {}, [f"its output is {outputs.shape} where PyTorch gives {reference.shape}"]
+        agreed = agreement(reference, outputs.astype(np.float32), embeddings)
+        return agreed.as_dict(), agreed.failures(GATES[options.precision])
+
+    return windows, judge
 
 
-def _outputs(engine: TrtEngine, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return an engine's features: the first window alone, the others in batches as large as it takes.
+def write_engine(
+    path: Path,
+    proven: Attempt,
+    onnx: Mapping[str, str],
+    islands: Sequence[Mapping[str, str]],
+    options: BuildOptions,
+    machine: Machine,
+) -> EngineFile:
+    """Write an engine that met its gates, with its sidecar.
 
-    Every batch runs twice, so that what a recorded CUDA graph gives is what is judged.
+    Args:
+        path: the engine; its folder exists.
+        proven: the engine.
+        onnx: SHA-256 by name of the files it was parsed from.
+        islands: nodes that compute in FP32, with reasons.
+        options: what the builder was told.
+        machine: where it was built.
+
+    Raises:
+        OutputError: it cannot be written.
     """
-    parts = [windows[:1], windows[1:]]
-    for part in parts:
-        engine.run(part)
-    return np.concatenate([engine.run(part) for part in parts]).astype(np.float32)
-
-
-def _write(graph: Graph, options: BuildOptions, machine: Machine, proven: _Proven) -> EngineFile:
-    path = writable_folder(graph.bundle) / engine_name(machine, options.precision)
     settings = dataclasses.asdict(options)
     with ExitStack() as stack:  # the engine takes its name first; the sidecar makes it of use
         staged_sidecar = stack.enter_context(atomic_file(sidecar_of(path)))
@@ -141,7 +118,7 @@ def _write(graph: Graph, options: BuildOptions, machine: Machine, proven: _Prove
         sidecar = Sidecar(
             sha256=sha256_of(staged),
             bytes=len(proven.plan),
-            onnx=graph.hashes,
+            onnx=onnx,
             machine=machine,
             precision=options.precision,
             profile=options.profile,
@@ -149,7 +126,7 @@ def _write(graph: Graph, options: BuildOptions, machine: Machine, proven: _Prove
             hardware_compatible=options.hardware_compatible,
             version_compatible=options.version_compatible,
             built=proven.built,
-            islands=graph.islands,
+            islands=tuple(islands),
             parity=proven.parity,
             settings={name: settings[name] for name in ("workspace_mb", "builder_level")},
         )

@@ -1,4 +1,4 @@
-"""The command `ovsdino-export trt`: a bundle to an engine for this machine."""
+"""The command `ovsdino-export trt`: a bundle or a baked graph to an engine for this machine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from ovsdino_runtime.engines import EngineFile
     from ovsdino_runtime.sidecar import BatchProfile
 
+BAKED_SUFFIX = ".onnx"
 _STEPS = 5
 _BUILDER, _SHARING = "Builder", "Engines for other machines"
 
 
 def trt(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder, as `ovsdino-export onnx` wrote it.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="A bundle's folder, or a graph FILE.onnx baked by `onnx --classes`.")
+    ],
     fp16: Annotated[bool, typer.Option("--fp16", help="Build from the FP16 graph; the default.")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="Build from the FP32 graph.")] = False,
     batch: Annotated[
@@ -104,23 +107,35 @@ def _profile(text: str) -> BatchProfile:
     return BatchProfile(least=least, usual=usual, most=most)
 
 
-def _tell(bundle: Path, options: BuildOptions, *, as_json: bool) -> None:
+def _tell(source: Path, options: BuildOptions, *, as_json: bool) -> None:
     with needing("tensorrt", "building an engine"):
-        from ovsdino_export.dry_run import as_document, plan_build, plan_lines
+        from ovsdino_export.baked_engine import read_baked
+        from ovsdino_export.dry_run import as_document, nameless_engine, plan_build, plan_lines
         from ovsdino_export.graph_source import graph_of
     from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.engines import ENGINES
 
-    plan = plan_build(graph_of(Bundle.open(bundle), options.precision), options)
+    name = nameless_engine(options.precision)
+    if source.suffix == BAKED_SUFFIX:
+        baked = read_baked(source)
+        plan = plan_build(source, baked.islands, options, source.with_name(f"{source.stem}-{name}"))
+    else:
+        graph = graph_of(Bundle.open(source), options.precision)
+        plan = plan_build(graph.path, graph.islands, options, source / ENGINES / name)
     print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
 
 
-def _build(bundle: Path, options: BuildOptions, *, as_json: bool) -> None:
+def _build(source: Path, options: BuildOptions, *, as_json: bool) -> None:
     with needing("tensorrt", "building an engine"):
+        from ovsdino_export.baked_engine import build_baked_engine, read_baked
         from ovsdino_export.engine import build_engine
     from ovsdino_runtime.bundle import Bundle
 
     with _progress() as progress:
-        engine = build_engine(Bundle.open(bundle), options, progress=progress)
+        if source.suffix == BAKED_SUFFIX:
+            engine = build_baked_engine(read_baked(source), options, progress=progress)
+        else:
+            engine = build_engine(Bundle.open(source), options, progress=progress)
     if as_json:
         document = {"engine": str(engine.path), "sidecar": dataclasses.asdict(engine.sidecar)}
         print(json.dumps(document, indent=2))
@@ -136,7 +151,7 @@ def _described(engine: EngineFile) -> list[str]:
         f"{engine.path}: {sidecar.bytes / 1e6:.1f} MB, batches of {sidecar.profile.least} to "
         f"{sidecar.profile.most}",
         f"layers of the network: {layers['half']} in FP16, {layers['full']} in FP32, {layers['casts']} casts",
-        "agreement with PyTorch: "
+        f"agreement with {sidecar.built.get('reference', 'PyTorch')}: "
         + ", ".join(f"{name} {value:.7g}" for name, value in sidecar.parity.items()),
     ]
     if share is not None:

@@ -17,8 +17,12 @@ from ovsdino_runtime.errors import ExportError
 from ovsdino_runtime.sidecar import Precision
 
 _MOVES = {"Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
-# These move, convert or state numbers, and compute none.
+# These operators move, convert or state numbers, and compute none …
 _NO_WORK = frozenset(_MOVES | {"Transpose", "Unsqueeze", "Cast", "Constant", "ConstantOfShape"})
+# … and these are TensorRT's layers that do so, by the names of all releases.
+_MOVING_LAYERS = frozenset(
+    {"CONSTANT", "CONCATENATION", "GATHER", "IDENTITY", "SHAPE", "SHUFFLE", "SLICE", "SQUEEZE", "UNSQUEEZE"}
+)
 _ONNX_NODE = re.compile(r"\[ONNX Layer: (.*?)\]")  # what the parser leaves in a layer's metadata
 _SHOWN = 5
 
@@ -31,7 +35,7 @@ class NetworkTypes:
         half: in FP16.
         full: in FP32.
         casts: between types.
-        other: without floating-point results, and constants.
+        other: such as compute no floating-point numbers: constants, reshapes, integers.
     """
 
     half: int
@@ -69,9 +73,12 @@ def check_graph(model: onnx.ModelProto, precision: Precision, islands: Collectio
     if precision == "fp32":
         _refuse("the graph", "FP16", "FP32", half)
         return
-    _refuse("the graph", "FP32", "FP16", [name for name in full if name not in islands])
     if not half:
-        raise ExportError("the graph computes nothing in FP16; derive it again with `ovsdino-export fp16`")
+        raise ExportError(
+            "FP16 was asked for, but the graph computes nothing in it; derive an FP16 graph with "
+            "`ovsdino-export fp16`, or pass --fp32"
+        )
+    _refuse("the graph", "FP32", "FP16", [name for name in full if name not in islands])
 
 
 def check_network(
@@ -96,26 +103,25 @@ def check_network(
     counts = {"half": 0, "full": 0, "casts": 0, "other": 0}
     halves: list[str] = []
     beyond: list[str] = []
-    allowed_tensors = {network.get_input(index).name for index in range(network.num_inputs)}
+    explained = {network.get_input(index).name for index in range(network.num_inputs)}
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
         outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
         floats = {tensor.dtype for tensor in outputs} & {trt.DataType.FLOAT, trt.DataType.HALF}
-        sources = set(_inputs(layer))
-        if layer.type in (trt.LayerType.CAST, trt.LayerType.CONSTANT) or not floats:
-            counts["casts" if layer.type == trt.LayerType.CAST else "other"] += 1
-            allowed_tensors |= {tensor.name for tensor in outputs}
+        kind = layer.type.name
+        if kind == "CAST" or kind in _MOVING_LAYERS or not floats:
+            counts["casts" if kind == "CAST" else "other"] += 1
         elif trt.DataType.FLOAT not in floats:
             counts["half"] += 1
             halves.append(layer.name)
+            continue
         else:
             counts["full"] += 1
-            if _may_be_full(nodes_of(layer, operators), operators, islands) or (
-                # What the parser adds for itself belongs to the islands that feed it.
-                not nodes_of(layer, operators) and sources and sources <= allowed_tensors
-            ):
-                allowed_tensors |= {tensor.name for tensor in outputs}
-            else:
+            nodes, sources = nodes_of(layer, operators), set(_inputs(layer))
+            # What the parser adds for itself belongs to what feeds it.
+            if not (_may_be_full(nodes, operators, islands) if nodes else sources and sources <= explained):
                 beyond.append(layer.name)
+                continue
+        explained |= {tensor.name for tensor in outputs}
     if precision == "fp32":
         _refuse("the parsed network", "FP16", "FP32", halves)
     else:

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from ovsdino_export.builder import BuildOptions
@@ -194,26 +195,37 @@ def test_an_fp32_graph_under_the_name_of_the_fp16_one_is_an_error(
     trt: StrictModule, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     posing = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "posing", all_full=True))
-    with pytest.raises(ExportError, match="FP16 was asked for, but the parsed network computes FP32 in"):
+    with pytest.raises(ExportError, match="the graph computes nothing in it"):
         build_engine(posing, BuildOptions())
-    islands = tuple({"node": name, "op": "", "reason": ""} for name in _names(posing))
-    all_islands = Bundle.open(
-        write_half_bundle(tiny_bundle, tmp_path / "islands", all_full=True, islands=islands)
-    )
-    with pytest.raises(ExportError, match="computes no layer in it"):
-        build_engine(all_islands, BuildOptions())
+    assert _nothing_is_written(posing)
 
 
-def _names(bundle: Bundle) -> list[str]:
-    import onnx
+def test_a_parser_that_makes_everything_fp32_is_an_error_whatever_the_islands_say(
+    trt: StrictModule, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    names = [node.name for node in onnx.load(tiny_half_graph(tiny_bundle, tmp_path)).graph.node]
+    islands = tuple({"node": name, "op": "", "reason": ""} for name in names)
+    bundle = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "islands", islands=islands))
+    trt.faults["layers in FP32"] = names
+    with pytest.raises(ExportError, match="the parsed network computes no layer in it"):
+        build_engine(bundle, BuildOptions())
+    assert _nothing_is_written(bundle)
 
-    return [node.name for node in onnx.load(bundle.path / "image.fp16.onnx").graph.node]
+
+def tiny_half_graph(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return write_half_bundle(tiny_bundle, tmp_path / "names") / "image.fp16.onnx"
 
 
-def test_an_fp32_engine_with_a_layer_in_fp16_is_an_error(trt: StrictModule, bundle: Bundle) -> None:
+def test_an_fp32_engine_with_a_layer_in_fp16_is_an_error(
+    trt: StrictModule, bundle: Bundle, tiny_bundle: Path, tmp_path: Path
+) -> None:
     posing = Graph(bundle=bundle, name="image.fp16.onnx")
-    with pytest.raises(ExportError, match="FP32 was asked for, but the parsed network computes FP16 in"):
+    with pytest.raises(ExportError, match="FP32 was asked for, but the graph computes FP16 in Pool"):
         build_engine(bundle, BuildOptions(precision="fp32"), graphs=lambda level: posing)
+    full = graph_of(Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "full", all_full=True)), "fp16")
+    trt.faults["layers in FP16"] = ("Norm",)
+    with pytest.raises(ExportError, match="FP32 was asked for, but the parsed network computes FP16 in Norm"):
+        build_engine(bundle, BuildOptions(precision="fp32"), graphs=lambda level: full)
 
 
 def test_what_the_parser_or_the_builder_complain_of_is_one_line(trt: StrictModule, bundle: Bundle) -> None:

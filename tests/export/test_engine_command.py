@@ -14,7 +14,7 @@ import pytest
 
 from ovsdino_export import cli
 from ovsdino_export.builder import BuildOptions
-from ovsdino_export.dry_run import plan_build, plan_lines
+from ovsdino_export.dry_run import Plan, plan_build, plan_lines
 from ovsdino_export.graph_source import graph_of
 from ovsdino_export.inspection import half_share
 from ovsdino_export.trtexec import trtexec_command
@@ -28,6 +28,7 @@ BLOCKED = (
     *("torch", "torchvision", "timm", "open_clip", "transformers", "safetensors"),
     *("onnxscript", "onnx_ir", "polygraphy"),
 )
+TARGET = Path("some.engine")
 ROOT = Path(__file__).parents[2]
 ON_A_DEVICE = f"""
 import sys
@@ -47,6 +48,11 @@ main()
 @pytest.fixture
 def half_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return write_half_bundle(tiny_bundle, tmp_path / "bundle")
+
+
+def _plan(bundle: Bundle) -> Plan:
+    graph = graph_of(bundle, "fp16")
+    return plan_build(graph.path, graph.islands, BuildOptions(), TARGET)
 
 
 def _on_a_device(release: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -137,7 +143,7 @@ def test_a_dry_run_says_what_would_be_built_and_holds_the_graph_against_the_oper
     # At the largest point the image's planes lie in memory twice, in half precision.
     assert plan["memory_mb"]["activations"] == pytest.approx(9 * 2 * 28 * 28 * 3 * 2 / 1e6)
     assert not (half_bundle / "engines").exists()
-    words = plan_lines(plan_build(graph_of(Bundle.open(half_bundle), "fp16"), BuildOptions()))
+    words = plan_lines(_plan(Bundle.open(half_bundle)))
     assert "        1 x Div: the final normalisation" in words
     assert any(line.startswith("TensorRT 11.x: trtexec ") for line in words)
 
@@ -147,7 +153,7 @@ def test_a_dry_run_refuses_fp32_beyond_the_islands_and_other_operators(
 ) -> None:
     unexplained = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "a", islands=()))
     with pytest.raises(ExportError, match="the graph computes FP32 in Divide, which no recorded island"):
-        plan_build(graph_of(unexplained, "fp16"), BuildOptions())
+        _plan(unexplained)
     other = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "b"))
     model = onnx.load(other.path / "image.fp16.onnx")
     model.graph.node[8].CopyFrom(
@@ -156,7 +162,7 @@ def test_a_dry_run_refuses_fp32_beyond_the_islands_and_other_operators(
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([4, 4]), "crop"))
     onnx.save(model, str(other.path / "image.fp16.onnx"))
     with pytest.raises(ExportError, match="CenterCropPad 'Height' is no operator"):
-        plan_build(graph_of(other, "fp16"), BuildOptions())
+        _plan(other)
 
 
 def test_an_fp16_graph_whose_islands_the_manifest_does_not_name_is_refused(

@@ -177,6 +177,18 @@ def test_a_picture_is_segmented_through_an_engine_as_on_the_cpu(
     np.testing.assert_array_equal(found.labels, expected.labels)
 
 
+def test_an_engine_needs_no_onnx_runtime(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, tiny_features: Features
+) -> None:
+    write_engine(install(monkeypatch, tmp_path / "cache", "10.3"), bundle, "fp16")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for device in ("tensorrt", "auto"):
+        segmenter = Segmenter.open(bundle.path, device)  # type: ignore[arg-type]
+        assert segmenter.backend.name == "tensorrt-fp16"
+        windows = _windows(2)
+        np.testing.assert_allclose(segmenter.backend.features(windows), tiny_features(windows), atol=2e-3)
+
+
 def test_the_list_says_for_each_device_what_it_uses_or_lacks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
 ) -> None:

@@ -110,7 +110,14 @@ class Parser:
             for value in (*typed.input, *typed.value_info, *typed.output)
         }
         types.update({tensor.name: tensor.data_type for tensor in typed.initializer})
-        wide = self._module.faults.get("layers in FP32", ())
+        faulty = {
+            name: kind
+            for fault, kind in (
+                ("layers in FP32", onnx.TensorProto.FLOAT),
+                ("layers in FP16", onnx.TensorProto.FLOAT16),
+            )
+            for name in self._module.faults.get(fault, ())
+        }
         tensors = {name: self._tensor(name, kind) for name, kind in types.items()}
         for value in typed.input:
             shape = tuple(dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim)
@@ -130,8 +137,8 @@ class Parser:
                     inputs.append(inner)
                 else:
                     inputs.append(tensors.get(name))
-            for name in node.output if node.name in wide else ():
-                tensors[name] = self._tensor(name, onnx.TensorProto.FLOAT)
+            for name in node.output if node.name in faulty else ():
+                tensors[name] = self._tensor(name, faulty[node.name])
             kind = _KINDS.get(node.op_type, "UNARY")
             metadata = f"[ONNX Layer: {node.name}]" if node.name else ""
             self._layer(node.name, kind, metadata, inputs, [tensors[name] for name in node.output])
