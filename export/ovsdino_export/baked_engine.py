@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from ovsdino_export.baked_input import baked_input
@@ -21,6 +20,7 @@ from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import write_engine
 from ovsdino_export.engine_attempt import Verdict, attempt, workshop
+from ovsdino_export.light_graph import load_light
 from ovsdino_export.verify import golden_windows, labels_agreement, run_onnx, scores_agreement
 from ovsdino_runtime.engines import EngineFile, engine_name
 from ovsdino_runtime.errors import ExportError, ParityError
@@ -57,7 +57,7 @@ def read_baked(path: Path) -> BakedFile:
     if not path.is_file():
         raise ExportError(f"there is no file {path}; {hint}")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = load_light(path)
         metadata = {item.key: item.value for item in model.metadata_props}
         names = tuple(json.loads(metadata["class_names"]))
         islands = tuple(dict(item) for item in json.loads(metadata.get(ISLANDS_KEY, "[]")))

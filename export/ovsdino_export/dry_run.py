@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from ovsdino_export.builder import BuildOptions
+from ovsdino_export.light_graph import load_light
 from ovsdino_export.network_types import check_graph
 from ovsdino_export.operators import check_file
 from ovsdino_export.trtexec import RELEASES, trtexec_command
@@ -59,7 +60,7 @@ def plan_build(path: Path, islands: Sequence[Mapping[str, str]], options: BuildO
         ExportError: the graph goes beyond TensorRT's operators, or its types are not those asked for.
     """
     check_file(path)
-    model = onnx.load(path, load_external_data=False)
+    model = load_light(path)
     check_graph(model, options.precision, [item["node"] for item in islands])
     taken, given = model.graph.input[0], model.graph.output[0]
     item_shape = _item_shape(taken)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from ovsdino_export.build_progress import BuildProgress
 from ovsdino_export.builder import BuildOptions, build, parse, require_version
 from ovsdino_export.inspection import half_share
+from ovsdino_export.light_graph import load_light
 from ovsdino_export.network_types import check_graph, check_network
 from ovsdino_export.operators import check_file
 from ovsdino_export.timing_cache import keep_timing_cache, load_timing_cache
@@ -97,7 +97,7 @@ def attempt(
     trt = shop.trt
     progress.step("checking the graph")
     check_file(path)
-    model = onnx.load(path, load_external_data=False)
+    model = load_light(path)
     names = [item["node"] for item in islands]
     check_graph(model, options.precision, names)
     progress.step("parsing the graph")
@@ -106,6 +106,7 @@ def attempt(
     progress.step("building the engine")
     plan, measured = build(trt, parsed, options, load_timing_cache(shop.machine), progress)
     keep_timing_cache(shop.machine, measured)
+    del parsed  # a Jetson's memory holds the weights once
     progress.step("running golden inputs")
     with TrtEngine(plan, trt, shop.runtime, host_code=options.version_compatible) as engine:
         parity, failures = judge(_outputs(engine, inputs))
