@@ -1,4 +1,9 @@
-"""TensorRT's builder: from an ONNX file to a serialised engine, by the API that 10.3 to 11.4 share."""
+"""TensorRT's builder: from an ONNX file to a serialised engine, by the API that 10.3 to 11.4 share.
+
+TensorRT is called directly. Polygraphy's loaders would shorten this little: what they touch of TensorRT
+differs by Polygraphy's own release, which no listing of TensorRT's API can vouch for, and they report
+errors in a log of their own, where a user needs one line.
+"""
 
 from __future__ import annotations
 

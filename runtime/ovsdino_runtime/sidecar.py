@@ -107,8 +107,14 @@ class Sidecar:
             known["profile"] = BatchProfile(**data["profile"])
             known["islands"] = tuple(data.get("islands", ()))
             sidecar = cls(**known)
-            if sidecar.precision not in PRECISIONS or not isinstance(sidecar.onnx, dict):
-                raise ValueError("its precision or its graph is not named")
+            texts = [
+                sidecar.sha256,
+                *dataclasses.astuple(sidecar.machine),
+                *sidecar.onnx,
+                *sidecar.onnx.values(),
+            ]
+            if sidecar.precision not in PRECISIONS or not all(isinstance(text, str) for text in texts):
+                raise ValueError("its precision, its machine or a hash is no text")
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"it is incomplete ({error!r})") from error
         return sidecar

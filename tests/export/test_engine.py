@@ -244,6 +244,15 @@ def test_a_bundle_without_an_fp16_graph_says_how_to_derive_one(trt: StrictModule
         build_engine(Bundle.open(tiny_bundle), BuildOptions())
 
 
+def test_without_a_gpu_or_with_a_driver_that_does_not_work_the_line_says_what_to_check(
+    trt: StrictModule, bundle: Bundle
+) -> None:
+    trt.cuda.gpus = 0
+    with pytest.raises(BackendUnavailable, match=r"no NVIDIA GPU .* \(cudaErrorNoDevice\); check nvidia-smi"):
+        build_engine(bundle, BuildOptions())
+    assert _nothing_is_written(bundle)
+
+
 def test_an_older_tensorrt_is_refused(trt: StrictModule, bundle: Bundle) -> None:
     trt.__version__ = "8.6.1"
     with pytest.raises(BackendUnavailable, match=r"10\.3 or later is needed, this is 8\.6\.1"):

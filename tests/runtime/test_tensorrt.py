@@ -250,6 +250,27 @@ def test_a_broken_sidecar_is_no_sidecar(trt: StrictModule, bundle: Bundle, conte
     assert "is no sidecar of an engine" in _refusal(bundle)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sha256", 5),
+        ("onnx", ["image.fp16.onnx"]),
+        ("onnx", {"image.fp16.onnx": None}),
+        ("machine", {"gpu": "NVIDIA L4", "compute": 8.9, "driver": "1", "tensorrt": "10.3.0"}),
+        ("machine", {"gpu": "NVIDIA L4"}),
+        ("precision", "int8"),
+        ("profile", [1, 3, 9]),
+        ("islands", 3),
+    ],
+)
+def test_a_sidecar_with_a_field_of_a_wrong_kind_is_refused(
+    trt: StrictModule, bundle: Bundle, field: str, value: object
+) -> None:
+    source = sidecar_of(write_engine(trt, bundle, "fp16"))
+    source.write_text(json.dumps({**json.loads(source.read_text()), field: value}))
+    assert "is no sidecar of an engine" in _refusal(bundle)
+
+
 def test_an_engine_with_another_hash_than_its_sidecar_says_is_not_loaded(
     trt: StrictModule, bundle: Bundle
 ) -> None:
