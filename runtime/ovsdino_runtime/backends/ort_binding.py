@@ -41,7 +41,8 @@ class BoundSession:
                 self._bound.popitem(last=False)
             bound.input.update_inplace(np.ascontiguousarray(batch))
             self._session.run_with_iobinding(bound.binding)
-            return np.array(bound.output.numpy())
+            result: NDArray[np.generic] = bound.output.numpy()  # a copy
+            return result
 
     def _bind(self, batch: NDArray[np.generic]) -> _Bound:
         from onnxruntime import OrtValue  # noqa: PLC0415 - optional, and slow to load

@@ -108,9 +108,8 @@ class Lane:
             InferenceError: the GPU or TensorRT fails.
         """
         count = len(inputs)
-        batch = max(count, self._profile.least)
+        batch = max(count, self._profile.least)  # what lies beyond `count` is computed and not read
         self._in[:count] = inputs
-        self._in[count:batch] = 0  # the profile takes no fewer
         prepared = self._prepared.get(batch)
         if prepared is None:
             prepared = self._prepare(batch)
