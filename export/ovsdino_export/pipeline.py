@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,12 @@ from ovsdino.text import MODEL, PRETRAINED
 from ovsdino_export.baked import INPUT_NAME, example_input
 from ovsdino_export.class_vectors import TextSource, embedding_table, text_map_of
 from ovsdino_export.graph import ImageGraph
+from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES
 from ovsdino_export.operators import check_file
 from ovsdino_export.reference import reference_features
+from ovsdino_export.steps import Progress, silent
 from ovsdino_export.storage import store_half
-from ovsdino_export.trace import EXTERNAL_DATA_BYTES, save, trace
+from ovsdino_export.trace import save, trace
 from ovsdino_export.verify import golden_windows, save_golden, verify_features
 from ovsdino_runtime import __version__
 from ovsdino_runtime.backends.ort import import_onnxruntime
@@ -32,12 +33,6 @@ NO_LICENSE = "not stated"
 _WINDOWS_PER_STRIDE = 2  # sec. 5.1: 448 px windows at stride 224
 _LONG_PER_SHORT = 2048 / 448  # docs/protocol.md, step 1
 _OUTPUT = "features"
-
-Progress = Callable[[str], object]
-
-
-def silent(step: str) -> None:
-    """Report nothing."""
 
 
 def export_onnx(
