@@ -293,3 +293,45 @@ def test_micro_batches_are_part_of_a_training_whose_backbone_may_normalise_by_th
 ) -> None:
     assert small(world, teacher, "student", micro_batch=2).recorded()["micro_batch"] == 2
     assert "micro_batch" not in world.config("frozen").recorded()
+
+
+def test_small_windows_first_then_large_ones_with_the_backbone_of_the_small(
+    world: World, teacher: Path
+) -> None:
+    linear = {"backbone": NANO, "backbone_trainable_blocks": 0, "whole_backbone": True, "alignment": False,
+              "head": "linear", "gate": False, "window_px": 32}  # fmt: skip
+    early = fit(small(world, teacher, "early", epochs=1, model=linear)).last
+    weights = load_backbone_weights(NANO, str(early))
+    assert weights.tensors["pos_embed"].shape == (1, 4, 192)  # a grid of 2 x 2
+    stored, _ = load_checkpoint(early)
+    model = OVSDINO(
+        ModelConfig(
+            backbone=NANO, window_px=64, alignment=False, backbone_trainable_blocks=0, whole_backbone=True
+        )
+    )
+    model.load_backbone(weights)
+    assert model.backbone is not None
+    assert stored.backbone is not None
+    torch.testing.assert_close(
+        model.backbone.vit.blocks[3].attn.qkv.weight, stored.backbone.vit.blocks[3].attn.qkv.weight
+    )
+    assert model.backbone.vit.pos_embed.shape == (1, 16, 192)
+    late = fit(small(world, teacher, "late", epochs=1, backbone_weights=str(early)))
+    assert load_checkpoint(late.last)[1].model.window_px == 64
+    with pytest.raises(CheckpointError, match=r"neither a weights file nor a checkpoint"):
+        load_backbone_weights(NANO, str(world.folder))
+    with pytest.raises(CheckpointError, match="lacks"):  # it holds no backbone
+        load_backbone_weights("test_vit", str(teacher))
+
+
+def test_views_that_only_their_labels_teach_are_new_every_epoch(world: World, teacher: Path) -> None:
+    config = small(world, teacher, "student", labelled_only=(f"folder:{world.data}:car,road,tree,sky",))
+    config.out.mkdir()
+    training = prepare(config, Ranks(0, 1, torch.device("cpu")), lambda sentence: None).training
+    first = next(place for place, (source, _) in enumerate(training.samples) if source == 1)
+    boxes = {
+        place: {training.framing((epoch, place), (480, 640)).box for epoch in range(6)}
+        for place in (0, first)
+    }
+    assert len(boxes[0]) == 2
+    assert len(boxes[first]) == 6
