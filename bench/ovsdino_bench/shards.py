@@ -94,6 +94,8 @@ def rank_of(environment: Mapping[str, str]) -> Shard | None:
     rank, size = environment.get("RANK"), environment.get("WORLD_SIZE")
     if rank is None or size is None or size == "1":
         return None
+    if not (rank.isdecimal() and size.isdecimal()):
+        raise ValueError(f"RANK={rank} and WORLD_SIZE={size} are no part of a launch; unset them")
     return Shard(number=int(rank) + 1, count=int(size))
 
 

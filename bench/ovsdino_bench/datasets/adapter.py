@@ -119,7 +119,7 @@ class Inventory:
         for what, missing in (("label maps", self.without_labels), ("pictures", self.without_image)):
             if missing:
                 first = missing[0].relative_to(root)
-                parts.append(f"{len(missing)} {what} are missing, the first is {first}")
+                parts.append(f"missing {what}: {len(missing)}, the first is {first}")
         if not parts and len(self.complete) not in adapter.published:
             wanted = " or ".join(map(str, adapter.published))
             parts.append(f"{len(self.complete)} pictures with labels are there, but it has {wanted}")
