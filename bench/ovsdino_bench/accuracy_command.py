@@ -60,6 +60,9 @@ def accuracy(
             "best counts."
         ),
     ] = None,
+    synonyms: Annotated[
+        bool, typer.Option("--synonyms", help="Ask for a --dataset's classes by known synonyms too.")
+    ] = False,
     background: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -115,6 +118,8 @@ def accuracy(
         raise typer.BadParameter("shards are put together from their files; name a folder with --out")
     if counts is not None and part.count > 1 and launched is None:
         raise typer.BadParameter("a shard has counts in --out only; pass --counts to `merge`")
+    if synonyms and not dataset:
+        raise typer.BadParameter("--synonyms goes with --dataset; in --classes write label=prompt|prompt")
     if launched is not None:
         take_own_gpu(os.environ)
     benchmarks = benchmarks_of(dataset or [], data, classes, prompts, partial=partial)
@@ -123,6 +128,7 @@ def accuracy(
     if background is not None and not any(item.has_background for item in benchmarks):
         raise DataError(f"no data set here has a background class; leave out --background {background}")
 
+    from ovsdino_bench.machine import machine
     from ovsdino_bench.measured import CheckpointSource, open_measured
     from ovsdino_bench.presentation import present
     from ovsdino_bench.session import Session
@@ -135,6 +141,7 @@ def accuracy(
             text_embeddings=text_embeddings,
             text_names=text_names,
         )
+    described = machine()
     measured = open_measured(bundle, source, device.value)
     if measured.note:
         typer.echo(f"note: {measured.note}", err=True)
@@ -146,7 +153,9 @@ def accuracy(
         shard=part,
         launched=launched is not None,
         background=background,
+        synonyms=synonyms,
         out=out,
+        machine=described,
     )
     plans = [session.plan(item) for item in benchmarks]
     finished = [recorded for plan in plans if (recorded := session.count(plan)) is not None]

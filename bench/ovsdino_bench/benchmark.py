@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ovsdino_bench.datasets import adapter_of
@@ -13,7 +13,6 @@ from ovsdino_bench.label_maps import ImageWithMap
 from ovsdino_runtime.background import BACKGROUND, parse_background
 from ovsdino_runtime.class_lists import vocabulary
 from ovsdino_runtime.errors import DataError
-from ovsdino_runtime.queries import ClassQuery, parse_query
 from ovsdino_runtime.segmenter import Question, Segmenter
 from ovsdino_runtime.vocabulary import Vocabulary
 
@@ -124,7 +123,9 @@ def open_benchmark(name: str, folder: Path, *, partial: bool = False) -> Benchma
             for item in inventory.complete
         ),
         classes=vocabulary(adapter.name),
-        published=adapter.published[0],
+        published=len(inventory.complete)
+        if len(inventory.complete) in adapter.published
+        else adapter.published[0],
         left_out=inventory.incomplete,
     )
 
@@ -139,37 +140,3 @@ def own_data(source: str, images: Sequence[LabelledImage], names: Sequence[str])
     """
     classes = tuple(name for name in names if name != UNLABELLED)
     return Benchmark(name=OWN_DATA, source=source, images=images, classes=classes)
-
-
-def with_prompts(benchmarks: Sequence[Benchmark], requests: Sequence[str]) -> list[Benchmark]:
-    """Return benchmarks of which some classes are asked for by other names; their labels stay.
-
-    Args:
-        benchmarks: the benchmarks; one list of names serves them all.
-        requests: `label=prompt|prompt`.
-
-    Raises:
-        DataError: a label is in none of the benchmarks, or is there twice.
-        VocabularyError: a label or a name is empty.
-    """
-    queries = [parse_query(text) for text in requests]
-    asked = {query.label: query for query in queries}
-    labels = {query.label for item in benchmarks for query in _queries(item)}
-    for query in queries:
-        if query.label not in labels:
-            names = ", ".join(item.name for item in benchmarks)
-            raise DataError(f"--prompts names {query.label!r}, which is no label of {names}")
-        if asked[query.label] != query:
-            raise DataError(f"--prompts names {query.label!r} twice; join its names with |")
-    return [_asked_by(item, asked) for item in benchmarks]
-
-
-def _queries(benchmark: Benchmark) -> tuple[ClassQuery, ...]:
-    return benchmark.classes.queries if isinstance(benchmark.classes, Vocabulary) else ()
-
-
-def _asked_by(benchmark: Benchmark, asked: Mapping[str, ClassQuery]) -> Benchmark:
-    if not isinstance(benchmark.classes, Vocabulary):
-        return benchmark
-    queries = tuple(asked.get(query.label, query) for query in benchmark.classes.queries)
-    return replace(benchmark, classes=replace(benchmark.classes, queries=queries))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import typer
 
-from ovsdino_bench.benchmark import Benchmark, open_benchmark, own_data, with_prompts
+from ovsdino_bench.benchmark import Benchmark, open_benchmark, own_data
 from ovsdino_bench.folder import labelled_folder
+from ovsdino_bench.prompts import with_prompts
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.extras import needing
 from ovsdino_runtime.queries import parse_classes, read_classes_file

@@ -99,7 +99,9 @@ class Shard:
 
 def list_hash(names: Sequence[str]) -> str:
     """Return the SHA-256 of a list of images' names, one a line: the same for the same images in order."""
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+    ).hexdigest()
 
 
 def _may_show(item: LabelledImage, places: Sequence[int]) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -13,8 +13,8 @@ from ovsdino_bench.accuracy import count_images
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
 from ovsdino_bench.journal import Journal, Recorded, Run, file_name
-from ovsdino_bench.machine import machine
 from ovsdino_bench.measured import Measured
+from ovsdino_bench.prompts import with_synonyms
 from ovsdino_bench.report import run_of
 from ovsdino_bench.selection import Selection, Shard
 from ovsdino_bench.shards import merge, wait_for_shards
@@ -46,7 +46,10 @@ class Session:
         shard: which part of them.
         launched: whether the other shards run beside this one; the first then puts them together.
         background: the policy for benchmarks with a background; None is their default.
+        synonyms: whether benchmarks are asked by words of the same meaning too.
         out: where counts are kept; None keeps them in memory.
+        machine: on what, as JSON takes it; described before models are loaded, which may change
+            the cores that this process may use.
     """
 
     measured: Measured
@@ -54,7 +57,9 @@ class Session:
     shard: Shard
     launched: bool
     background: str | None
+    synonyms: bool
     out: Path | None
+    machine: Mapping[str, Any]
 
     def plan(self, benchmark: Benchmark) -> Plan:
         """Return what is to be counted of a data set.
@@ -64,7 +69,10 @@ class Session:
             VocabularyError: a name is unknown.
         """
         background = self.background if benchmark.has_background else None
-        question = benchmark.question(self.measured.segmenters[0], background)
+        segmenter = self.measured.segmenters[0]
+        if self.synonyms:
+            benchmark = with_synonyms(benchmark, segmenter.text)
+        question = benchmark.question(segmenter, background)
         images = self.selection.of(benchmark)
         run = run_of(
             benchmark,
@@ -88,7 +96,7 @@ class Session:
         """
         run, shard = plan.run, self.shard
         path = None if self.out is None else self.out / file_name(run.name, shard)
-        with Journal.open(path, run, shard, json.loads(json.dumps(machine()))) as journal:
+        with Journal.open(path, run, shard, self.machine) as journal:
             places = shard.places(run.images)
             left = [place for place in places if place not in journal.recorded.results]
             bar = tqdm(total=len(places), initial=len(places) - len(left), desc=run.name, unit="image")

@@ -182,6 +182,25 @@ def test_other_names_for_a_class_are_asked_and_recorded(
     assert bench(*common, "--prompts", "sky=zeppelin").code == 1
 
 
+def test_synonyms_that_are_known_are_asked_too_unless_they_name_another_class(
+    prepared: Callable[[str], Tree], world_bundle: Path, bench: Callable[..., Ran]
+) -> None:
+    trees = [prepared(name) for name in ("cityscapes", "ade20k")]
+    options = [word for tree in trees for word in ("--dataset", f"{tree.name}={tree.folder}")]
+    done = bench("accuracy", "--bundle", world_bundle, *options, "--synonyms", "--json")
+    assert done.code == 0, done.err
+    streets, scenes = (report["question"]["prompts"] for report in json.loads(done.out)["reports"])
+    assert streets["sidewalk"] == ["sidewalk", "pavement"]
+    assert streets["motorcycle"] == ["motorcycle", "motorbike"]
+    assert streets["traffic sign"] == ["traffic sign", "sign"]
+    assert streets["building"] == ["building"]
+    assert scenes["sofa"] == ["sofa", "couch"]
+    assert scenes["earth"] == ["earth"]  # "land" is another class, "dirt" may be either of the two
+    assert "bannister" not in scenes["railing"]
+    asked = [prompt for prompts in scenes.values() for prompt in prompts]
+    assert len(asked) == len(set(asked))
+
+
 def test_several_benchmarks_are_measured_in_one_run_and_tabled(
     prepared: Callable[[str], Tree], world_bundle: Path, bench: Callable[..., Ran], tmp_path: Path
 ) -> None:
@@ -216,6 +235,7 @@ def test_several_benchmarks_are_measured_in_one_run_and_tabled(
             ("--bundle", "b", "--data", "d", "--classes", "a", "--prompts", "a=b"),
             "--prompts goes with --dataset",
         ),
+        (("--bundle", "b", "--data", "d", "--classes", "a", "--synonyms"), "--synonyms goes with --dataset"),
         (("--bundle", "b", "--data", "d", "--shard", "3/2"), "shards are numbered 1 to 2"),
         (("--bundle", "b", "--data", "d", "--shard", "one"), "is no shard"),
         (("--bundle", "b", "--data", "d", "--shard", "1/2"), "name a folder with --out"),
