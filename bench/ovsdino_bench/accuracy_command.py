@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from ovsdino_runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from ovsdino_bench.measured import CheckpointSource
+    from ovsdino_bench.selection import Shard
 
 
 class Device(str, Enum):
@@ -103,44 +107,24 @@ def accuracy(
 ) -> None:
     """Measure mIoU by the sliding-window protocol, through a bundle, a checkpoint in PyTorch, or both."""
     from ovsdino_bench.data_options import benchmarks_of
-    from ovsdino_bench.selection import Selection, Shard
-    from ovsdino_bench.shards import rank_of, take_own_gpu
+    from ovsdino_bench.machine import machine
+    from ovsdino_bench.measured import open_measured
+    from ovsdino_bench.presentation import complain, present
+    from ovsdino_bench.selection import Selection
+    from ovsdino_bench.session import Session
     from ovsdino_runtime.queries import parse_classes
 
     if bundle is None and checkpoint is None:
         raise typer.BadParameter("name what to measure: --bundle, --checkpoint or both")
-    try:
-        launched = rank_of(os.environ) if shard is None else None
-        part = launched or (Shard() if shard is None else Shard.parse(shard))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--shard") from error
-    if part.count > 1 and out is None:
-        raise typer.BadParameter("shards are put together from their files; name a folder with --out")
-    if counts is not None and part.count > 1 and launched is None:
-        raise typer.BadParameter("a shard has counts in --out only; pass --counts to `merge`")
+    source = _checkpoint(bundle, checkpoint, backbone_weights, text_embeddings, text_names)
+    part, launched = _shard(shard, out, counts)
     if synonyms and not dataset:
         raise typer.BadParameter("--synonyms goes with --dataset; in --classes write label=prompt|prompt")
-    if launched is not None:
-        take_own_gpu(os.environ)
     benchmarks = benchmarks_of(dataset or [], data, classes, prompts, partial=partial)
     if counts is not None and len(benchmarks) > 1:
         raise typer.BadParameter("--counts is one file for one data set; --out takes several")
     if background is not None and not any(item.has_background for item in benchmarks):
         raise DataError(f"no data set here has a background class; leave out --background {background}")
-
-    from ovsdino_bench.machine import machine
-    from ovsdino_bench.measured import CheckpointSource, open_measured
-    from ovsdino_bench.presentation import present
-    from ovsdino_bench.session import Session
-
-    source = None
-    if checkpoint is not None:
-        source = CheckpointSource(
-            path=checkpoint,
-            backbone_weights=backbone_weights,
-            text_embeddings=text_embeddings,
-            text_names=text_names,
-        )
     described = machine()
     measured = open_measured(bundle, source, device.value)
     if measured.note:
@@ -151,18 +135,19 @@ def accuracy(
             showing=parse_classes(showing) if showing is not None else (), every=every, limit=limit
         ),
         shard=part,
-        launched=launched is not None,
+        launched=launched,
         background=background,
         synonyms=synonyms,
         out=out,
         machine=described,
     )
     plans = [session.plan(item) for item in benchmarks]
-    finished = [recorded for plan in plans if (recorded := session.count(plan)) is not None]
-    if finished:
-        present(finished, block=block, out=out, counts=counts, as_json=as_json)
-    elif launched is None:
+    counted = [session.count(plan) for plan in plans]
+    if counted[0].shard.count == 1:
+        present(counted, block=block, out=out, counts=counts, as_json=as_json)
+    elif not launched:
         typer.echo(f"shard {shard} is counted; `ovsdino-bench merge {out}` adds all of them up")
+        complain(counted)
 
 
 def merge(
@@ -181,3 +166,46 @@ def merge(
     if counts is not None and len(found) > 1:
         raise typer.BadParameter("--counts is one file for one data set; name its counts alone")
     present(found, block=block, out=out, counts=counts, as_json=as_json)
+
+
+def _checkpoint(
+    bundle: Path | None,
+    checkpoint: Path | None,
+    backbone_weights: str | None,
+    text_embeddings: Path | None,
+    text_names: Path | None,
+) -> CheckpointSource | None:
+    """Return the checkpoint with what it needs; None where only a bundle is measured."""
+    from ovsdino_bench.measured import CheckpointSource
+
+    if checkpoint is None and (backbone_weights or text_embeddings or text_names):
+        raise typer.BadParameter("--backbone-weights and --text-… belong to a --checkpoint")
+    if bundle is not None and (text_embeddings or text_names):
+        raise typer.BadParameter("the bundle has text vectors; --text-… serve a checkpoint without a bundle")
+    if checkpoint is None:
+        return None
+    return CheckpointSource(
+        path=checkpoint,
+        backbone_weights=backbone_weights,
+        text_embeddings=text_embeddings,
+        text_names=text_names,
+    )
+
+
+def _shard(shard: str | None, out: Path | None, counts: Path | None) -> tuple[Shard, bool]:
+    """Return the part of the images to count, and whether the other parts are counted beside this process."""
+    from ovsdino_bench.selection import Shard
+    from ovsdino_bench.shards import rank_of, take_own_gpu
+
+    try:
+        launched = rank_of(os.environ) if shard is None else None
+        part = launched or (Shard() if shard is None else Shard.parse(shard))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--shard") from error
+    if part.count > 1 and out is None:
+        raise typer.BadParameter("shards are put together from their files; name a folder with --out")
+    if counts is not None and part.count > 1 and launched is None:
+        raise typer.BadParameter("a shard has counts in --out only; pass --counts to `merge`")
+    if launched is not None:
+        take_own_gpu(os.environ)
+    return part, launched is not None

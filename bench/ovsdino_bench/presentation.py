@@ -7,7 +7,6 @@ from pathlib import Path
 
 import typer
 
-from ovsdino_bench.accuracy import Comparison
 from ovsdino_bench.counts import ImageCounts
 from ovsdino_bench.journal import Recorded
 from ovsdino_bench.report import as_text, report_of, save_report
@@ -54,17 +53,22 @@ def present(
             heading = f"{recorded.run.name}: {recorded.run.facts['data']}\n" if len(finished) > 1 else ""
             tables.append(heading + accuracy_table(found, block))
         typer.echo("\n\n".join(tables))
-    _complain(comparisons)
+    complain(finished)
 
 
-def _complain(comparisons: Sequence[Comparison]) -> None:
-    failures = [failure for found in comparisons for failure in found.failures]
-    if not failures:
+def complain(counted: Sequence[Recorded]) -> None:
+    """Name the images that could not be measured.
+
+    Raises:
+        DataError: there are any.
+    """
+    results = [item for recorded in counted for item in recorded.results.values()]
+    errors = [item.error for item in results if item.error]
+    if not errors:
         return
-    for _, error in failures[1:_NAMED]:
+    for error in errors[1:_NAMED]:
         typer.echo(f"not measured: {command_line.one_line(error)}", err=True)
-    images = sum(len(found.images) for found in comparisons) + len(failures)
     raise DataError(
-        f"{len(failures)} of {images} images could not be measured, and the figures are over the others; "
-        f"the first: {failures[0][1]}"
+        f"{len(errors)} of {len(results)} images could not be measured, and the figures are over the others; "
+        f"the first: {errors[0]}"
     )

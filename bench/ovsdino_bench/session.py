@@ -86,8 +86,8 @@ class Session:
         )
         return Plan(run=run, question=question, images=images)
 
-    def count(self, plan: Plan) -> Recorded | None:
-        """Count a data set; return all its counts, or None where this process counts a part only.
+    def count(self, plan: Plan) -> Recorded:
+        """Count a data set; return all its counts, or those of the shard that this process counts.
 
         Raises:
             DataError: the file of counts is of another run, or the other processes do not come to an end.
@@ -105,8 +105,6 @@ class Session:
                 for result in count_images(self.measured.segmenters, plan.question, selected):
                     journal.add(result)
                     bar.update()
-        if shard.count == 1:
+        if shard.count == 1 or not self.launched or shard.number > 1 or self.out is None:
             return journal.recorded
-        if not self.launched or shard.number > 1 or self.out is None:
-            return None
         return merge(wait_for_shards(self.out, run, shard.count))[0]

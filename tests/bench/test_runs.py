@@ -93,6 +93,22 @@ def test_pictures_that_failed_are_measured_again_when_they_are_mended(
     assert json.loads(bench(*common, "--out", out).out) == whole
 
 
+def test_a_shard_and_its_merging_tell_what_failed(
+    common: tuple[Any, ...], bench: Callable[..., Ran], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    folder = Path(str(common[4]).partition("=")[2])
+    open_benchmark("context60", folder).images[1].image.write_bytes(b"no picture")
+    first = bench(*common, "--out", out, "--shard", "1/2")
+    second = bench(*common, "--out", out, "--shard", "2/2")
+    assert (first.code, second.code) == (0, 1)
+    assert "1 of 1 images could not be measured" in second.error
+    merged = bench("merge", out, "--json")
+    assert merged.code == 1
+    assert "1 of 3 images could not be measured" in merged.error
+    assert merged.out == bench(*common, "--out", tmp_path / "one").out.replace('"shards": 1', '"shards": 2')
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_shards_add_up_to_the_report_of_one_run(
     count: int, common: tuple[Any, ...], whole: dict[str, Any], bench: Callable[..., Ran], tmp_path: Path
