@@ -78,7 +78,7 @@ def export_onnx(
     table = embedding_table(source, info, text_map)
     graph = ImageGraph(model)
     parity: dict[str, dict[str, float]] = {}  # filled in before the manifest is written
-    manifest = _manifest(model, info, graph, text_model, parity, name=name, license=license)
+    manifest = manifest_of(model, info, graph, text_model, parity, name=name, license=license)
     with new_bundle(out, manifest) as staged:
         progress("features in PyTorch")
         windows = golden_windows(graph.window_px)
@@ -131,7 +131,7 @@ def load_trained(checkpoint: Path, backbone_weights: str | None) -> tuple[OVSDIN
     return model, info
 
 
-def _manifest(
+def manifest_of(
     model: OVSDINO,
     info: CheckpointInfo,
     graph: ImageGraph,
@@ -141,6 +141,17 @@ def _manifest(
     name: str | None,
     license: str | None,
 ) -> Manifest:
+    """Return what a bundle of a model says about itself; its files are listed when it is written.
+
+    Args:
+        model: the model.
+        info: its checkpoint.
+        graph: its image graph.
+        text_model: the text encoder's name.
+        parity: agreement with PyTorch by form.
+        name: what the model is called; by default the checkpoint's or the backbone's name.
+        license: terms of the weights; by default the checkpoint's.
+    """
     backbone = info.backbone or BackboneInfo(name=info.model.backbone, source="not stated", fingerprint="")
     window, dim = info.model.window_px, info.model.embedding_dim
     versions = {
