@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ovsdino.model import OVSDINO
+from ovsdino_export.baked_input import InputKind
 from ovsdino_export.graph import ImageGraph
 from ovsdino_runtime.queries import ClassQuery
 
 OutputKind = Literal["scores", "labels"]
-InputKind = Literal["uint8-nhwc", "float-nchw"]
 INPUT_NAME = "image"
 
 
@@ -97,13 +97,6 @@ class BakedGraph(nn.Module):
     def _best(self, cosines: Tensor) -> Tensor:
         rows, columns = self.features.grid_hw
         return cosines.reshape(-1, self.count, self.most, rows, columns).amax(dim=2)
-
-
-def baked_input(windows: NDArray[np.uint8], kind: InputKind) -> NDArray[np.generic]:
-    """Return uint8 windows [n, window, window, 3] as a graph of that input takes them."""
-    if kind == "uint8-nhwc":
-        return windows
-    return np.ascontiguousarray((windows.astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2))
 
 
 def baked_metadata(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ovsdino_export import fp16_command
+from ovsdino_export import engine_command, fp16_command
 from ovsdino_export.steps import progress_bar
 from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
@@ -176,6 +176,9 @@ def onnx(
             license=license,
             as_json=as_json,
         )
+
+
+app.command()(engine_command.trt)
 
 
 def _bundle(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ovsdino_runtime.backends.ort import open_session
 from ovsdino_runtime.errors import BundleError, ParityError
-from ovsdino_runtime.metrics import GATES, Agreement, agreement
+from ovsdino_runtime.metrics import GATES, Agreement, Gate, agreement
 
 GOLDEN_WINDOWS = 4
 _BLOCK_PX = 16  # of the extremes
@@ -108,15 +108,24 @@ def verify_scores(
 ) -> dict[str, float]:
     """Run a graph that gives cosines [n, C, h, w] and return how it agrees with PyTorch.
 
-    Features whose cosine is c lie sqrt(2 - 2c) apart, and no cosine with a unit vector can differ by
-    more: that is what the gate on features means for scores.
-
     Raises:
         ParityError: it misses a gate of FP32.
     """
-    gate = GATES["fp32"]
     found = np.asarray(run_onnx(path, inputs), dtype=np.float32)
     require_shape(path.name, found.shape, reference.shape)
+    figures, failures = scores_agreement(reference, found, GATES["fp32"])
+    require(path.name, failures)
+    return figures
+
+
+def scores_agreement(
+    reference: NDArray[np.float32], found: NDArray[np.float32], gate: Gate
+) -> tuple[dict[str, float], list[str]]:
+    """Return how cosines [n, C, h, w] agree, and what misses the gate.
+
+    Features whose cosine is c lie sqrt(2 - 2c) apart, and no cosine with a unit vector can differ by
+    more: that is what the gate on features means for scores.
+    """
     limit = math.sqrt(2 - 2 * gate.cosine_p1)
     difference = float(np.abs(found - reference).max())
     same = float((found.argmax(axis=1) == reference.argmax(axis=1)).mean())
@@ -127,8 +136,7 @@ def verify_scores(
     )
     if not same >= gate.label_agreement:
         failures.append(f"label agreement is {same:.6f}, the gate is {gate.label_agreement}")
-    require(path.name, failures)
-    return {"score_difference_max": difference, "label_agreement": same}
+    return {"score_difference_max": difference, "label_agreement": same}, failures
 
 
 def verify_labels(
@@ -141,10 +149,18 @@ def verify_labels(
     """
     found = run_onnx(path, inputs)
     require_shape(path.name, found.shape, reference.shape)
-    same = float((found == reference).mean())
-    least = GATES["fp32"].label_agreement
-    require(path.name, [] if same >= least else [f"label agreement is {same:.6f}, the gate is {least}"])
-    return {"label_agreement": same}
+    figures, failures = labels_agreement(reference, found, GATES["fp32"])
+    require(path.name, failures)
+    return figures
+
+
+def labels_agreement(
+    reference: NDArray[np.generic], found: NDArray[np.generic], gate: Gate
+) -> tuple[dict[str, float], list[str]]:
+    """Return how labels [n, H, W] agree, and what misses the gate."""
+    same, least = float((found == reference).mean()), gate.label_agreement
+    failures = [] if same >= least else [f"label agreement is {same:.6f}, the gate is {least}"]
+    return {"label_agreement": same}, failures
 
 
 def require(name: str, failures: Sequence[str]) -> None:

@@ -29,6 +29,15 @@ class Device(str, Enum):
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+class Precision(str, Enum):
+    """What the image graph computes in."""
+
+    AUTO = "auto"
+    FP16 = "fp16"
+    FP32 = "fp32"
 
 
 def main() -> None:
@@ -39,13 +48,13 @@ def main() -> None:
 @app.command()
 def run(
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="IMAGE",
             help="Pictures, folders of pictures, or patterns in quotes.",
             show_default=False,
         ),
-    ],
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="What to look for: car,road or car,vehicle=bus|truck."),
@@ -69,8 +78,17 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="The model, as ovsdino-export wrote it.")
     ] = None,
     device: Annotated[
-        Device, typer.Option(help="Where to compute; auto takes CUDA if it works.")
+        Device,
+        typer.Option(help="Where to compute; auto takes TensorRT if an engine fits, else CUDA if it works."),
     ] = Device.AUTO,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="What to compute in; auto takes FP16 on a GPU if the bundle has it."),
+    ] = Precision.AUTO,
+    list_devices: Annotated[
+        bool,
+        typer.Option("--list-devices", help="Say what can compute here and what is missing, and exit."),
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where label maps and overlays go.")] = Path(
         "ovsdino-out"
     ),
@@ -96,6 +114,11 @@ def run(
     For every picture two files appear in --out: PICTURE.labels.png, whose pixel values are class
     numbers, and PICTURE.overlay.png with the colours laid over the picture and a legend.
     """
+    if list_devices:
+        _list_devices(bundle, as_json=as_json)
+        return
+    if not images:
+        raise typer.BadParameter("no picture was named; pass files, folders or patterns in quotes")
     choices = {"--classes": classes, "--vocabulary": vocabulary, "--classes-file": classes_file}
     given = [name for name, value in choices.items() if value is not None]
     if len(given) != 1:
@@ -110,6 +133,7 @@ def run(
             background,
             bundle,
             device,
+            precision,
             out,
             as_json=as_json,
             scores=scores,
@@ -121,6 +145,20 @@ def run(
         raise
     if not complete:
         raise typer.Exit(1)
+
+
+def _list_devices(bundle: Path | None, *, as_json: bool) -> None:
+    import dataclasses
+
+    from ovsdino_runtime.backends.devices import list_devices
+    from ovsdino_runtime.bundle import Bundle
+
+    states = list_devices(None if bundle is None else Bundle.open(bundle))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(state) for state in states], indent=2))
+        return
+    for state in states:
+        typer.echo(f"{state.device:<9} {'yes' if state.available else 'no':<4} {state.explanation}")
 
 
 def _requests(
@@ -141,6 +179,7 @@ def _segment(
     background: str,
     bundle: Path | None,
     device: Device,
+    precision: Precision,
     out: Path,
     *,
     as_json: bool,
@@ -163,7 +202,7 @@ def _segment(
 
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged pictures, whose error says enough
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    segmenter = Segmenter.open(bundle, device.value)
+    segmenter = Segmenter.open(bundle, device.value, precision.value)
     question = segmenter.ask(classes, background)
     ensure_folder(out)
     for note in (*([segmenter.note] if segmenter.note else []), *notes(question)):

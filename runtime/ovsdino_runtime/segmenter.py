@@ -13,7 +13,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from ovsdino_runtime.backends import Backend
-from ovsdino_runtime.backends.selection import DeviceChoice, choose_backend
+from ovsdino_runtime.backends.selection import DeviceChoice, PrecisionChoice, choose_backend
 from ovsdino_runtime.background import (
     BACKGROUND,
     STUFF,
@@ -117,15 +117,17 @@ class Segmenter:
         self.text = TextEmbeddings(bundle)
 
     @classmethod
-    def open(cls, bundle: Path | str, device: DeviceChoice = "auto") -> Segmenter:
-        """Open a bundle on a device.
+    def open(
+        cls, bundle: Path | str, device: DeviceChoice = "auto", precision: PrecisionChoice = "auto"
+    ) -> Segmenter:
+        """Open a bundle on a device; see `choose_backend`.
 
         Raises:
             BundleError: the bundle is missing, changed or broken.
             BackendUnavailable: the device cannot be had.
         """
         opened = Bundle.open(bundle)
-        return cls(opened, *choose_backend(opened, device))
+        return cls(opened, *choose_backend(opened, device, precision))
 
     def ask(
         self, classes: Sequence[str | ClassQuery] | Vocabulary, background: Background | str = "auto"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovsdino_runtime.backends import Backend
+from ovsdino_runtime.backends.ort_binding import BoundSession
 from ovsdino_runtime.errors import BackendUnavailable, BundleError, InferenceError
 from ovsdino_runtime.extras import how_to_install
 
@@ -23,14 +24,15 @@ class OrtBackend:
     """The image graph in an ONNX Runtime session.
 
     Attributes:
-        name: `onnxruntime-cpu` or `onnxruntime-cuda`.
+        name: `onnxruntime-cpu`, `onnxruntime-cuda`, or `onnxruntime-cuda-fp16`.
     """
 
-    def __init__(self, session: Any, device: Device) -> None:
-        self.name = f"onnxruntime-{device}"
+    def __init__(self, session: Any, device: Device, name: str | None = None) -> None:
+        self.name = name or f"onnxruntime-{device}"
         self._session = session
         self._input = session.get_inputs()[0].name
         self._output = session.get_outputs()[0].name
+        self._bound = BoundSession(session, device) if device == "cuda" else None
 
     def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return L2-normalised features, float32 [B, D, h, w], for uint8 windows [B, S, S, 3].
@@ -39,7 +41,10 @@ class OrtBackend:
             InferenceError: ONNX Runtime fails.
         """
         try:
-            (features,) = self._session.run([self._output], {self._input: windows})
+            if self._bound is not None:
+                features = self._bound.run(windows)
+            else:
+                (features,) = self._session.run([self._output], {self._input: windows})
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             raise InferenceError(
                 f"{self.name} failed on {len(windows)} windows: {_first_line(error)}; free memory "
@@ -48,13 +53,14 @@ class OrtBackend:
         return np.asarray(features, dtype=np.float32)
 
 
-def open_ort(path: Path, device: Device, window_px: int) -> Backend:
+def open_ort(path: Path, device: Device, window_px: int, name: str | None = None) -> Backend:
     """Open an ONNX file.
 
     Args:
         path: the image graph.
         device: where it must run; nothing else is tried.
         window_px: side of the windows it must take.
+        name: what the backend is called in reports, `onnxruntime-DEVICE` by default.
 
     Raises:
         BackendUnavailable: there is no ONNX Runtime, or it cannot run on the device.
@@ -67,7 +73,7 @@ def open_ort(path: Path, device: Device, window_px: int) -> Backend:
             f"{path} takes images of {shape}, the manifest says windows of {window_px} px; "
             "export the bundle again"
         )
-    return OrtBackend(session, device)
+    return OrtBackend(session, device, name)
 
 
 def open_session(path: Path, device: Device) -> Any:

@@ -7,41 +7,114 @@ from typing import Literal
 
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.ort import import_onnxruntime, open_ort
-from ovsdino_runtime.bundle import IMAGE_GRAPH, Bundle
+from ovsdino_runtime.backends.trt import TrtBackend, open_trt
+from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle
+from ovsdino_runtime.engines import engine_files
 from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.sidecar import Precision
 
-DeviceChoice = Literal["auto", "cpu", "cuda"]
+DeviceChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
+PrecisionChoice = Literal["auto", "fp16", "fp32"]
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu/igpu0")  # of NVIDIA's driver, of a Jetson's
 
 
-def choose_backend(bundle: Bundle, device: DeviceChoice) -> tuple[Backend, str | None]:
+def choose_backend(
+    bundle: Bundle, device: DeviceChoice, precision: PrecisionChoice = "auto"
+) -> tuple[Backend, str | None]:
     """Return a backend for the bundle's image graph, and what a person should know about the choice.
 
     Args:
         bundle: the bundle.
-        device: `cpu` and `cuda` are held to; `auto` takes CUDA where it works, else the CPU. Where
-            there is an NVIDIA GPU and the CPU is taken all the same, the note says so.
+        device: `cpu`, `cuda` and `tensorrt` are held to. `auto` takes TensorRT where an engine matches,
+            else CUDA where it works, else the CPU; where there is an NVIDIA GPU, the note says which
+            and why.
+        precision: `fp16` and `fp32` are held to. `auto` takes FP16 on a GPU where the bundle has an
+            engine or a graph of it, and FP32 elsewhere.
 
     Raises:
-        BackendUnavailable: the device cannot be had, or there is no ONNX Runtime.
+        BackendUnavailable: the device or the precision cannot be had, or there is no ONNX Runtime.
         BundleError: the graph cannot be loaded, or takes other windows than the manifest says.
-        ValueError: no such device.
+        ValueError: no such device or precision.
     """
-    path, window = bundle.file(IMAGE_GRAPH), bundle.manifest.window_px
-    if device in ("cpu", "cuda"):
-        return open_ort(path, device, window), None
+    if precision not in ("auto", "fp16", "fp32"):
+        raise ValueError(f"precision is {precision!r}, but must be 'auto', 'fp16' or 'fp32'")
+    if device == "cpu":
+        return _cpu(bundle, precision), None
+    if device == "cuda":
+        return _cuda(bundle, precision)
+    wanted: Precision | None = None if precision == "auto" else precision
+    if device == "tensorrt":
+        try:
+            return open_trt(bundle, wanted), None
+        except BackendUnavailable as error:
+            raise BackendUnavailable(f"device 'tensorrt' was asked for, but {error}") from error
     if device != "auto":
-        raise ValueError(f"device is {device!r}, but must be 'auto', 'cpu' or 'cuda'")
-    note = None
+        raise ValueError(f"device is {device!r}, but must be 'auto', 'cpu', 'cuda' or 'tensorrt'")
+    return _best(bundle, precision, wanted)
+
+
+def open_backend(bundle: Bundle, device: DeviceChoice, precision: PrecisionChoice = "auto") -> Backend:
+    """Return a backend for the bundle's image graph; see `choose_backend`."""
+    return choose_backend(bundle, device, precision)[0]
+
+
+def gpu_is_here() -> bool:
+    """Return whether an NVIDIA driver has a GPU on this machine."""
+    return any(Path(device_file).exists() for device_file in _GPU_FILES)
+
+
+def _best(bundle: Bundle, precision: PrecisionChoice, wanted: Precision | None) -> tuple[Backend, str | None]:
+    passed_over = "TensorRT has no engine of this bundle"
+    if engine_files(bundle):
+        try:
+            engine = open_trt(bundle, wanted)
+        except BackendUnavailable as error:
+            passed_over = f"TensorRT cannot serve it: {error}"
+        else:
+            return engine, _because(engine)
     if "CUDAExecutionProvider" in import_onnxruntime().get_available_providers():
         try:
-            return open_ort(path, "cuda", window), None
+            backend, note = _cuda(bundle, precision)
         except BackendUnavailable:
-            if any(Path(device_file).exists() for device_file in _GPU_FILES):
-                note = "running on the CPU: ONNX Runtime cannot use the GPU here; --device cuda says why"
-    return open_ort(path, "cpu", window), note
+            pass
+        else:
+            return backend, f"running on CUDA: {passed_over}" + (f"; {note}" if note else "")
+    note = None
+    if gpu_is_here():
+        note = (
+            f"running on the CPU: ONNX Runtime cannot use the GPU here; --device cuda says why; {passed_over}"
+        )
+    elif engine_files(bundle):
+        note = f"running on the CPU: {passed_over}"
+    return _cpu(bundle, precision), note
 
 
-def open_backend(bundle: Bundle, device: DeviceChoice) -> Backend:
-    """Return a backend for the bundle's image graph; see `choose_backend`."""
-    return choose_backend(bundle, device)[0]
+def _because(backend: TrtBackend) -> str:
+    sidecar = backend.file.sidecar
+    return (
+        f"running on TensorRT {sidecar.machine.tensorrt} in {sidecar.precision.upper()}: "
+        f"{backend.file.path} was built for this bundle and {sidecar.machine.gpu}"
+    )
+
+
+def _cpu(bundle: Bundle, precision: PrecisionChoice) -> Backend:
+    if precision == "fp16":
+        raise BackendUnavailable(
+            "precision 'fp16' was asked for, but ONNX Runtime computes FP16 graphs on a CPU mostly in FP32, "
+            "and slower; use --precision fp32, or a GPU"
+        )
+    return open_ort(bundle.file(IMAGE_GRAPH), "cpu", bundle.manifest.window_px)
+
+
+def _cuda(bundle: Bundle, precision: PrecisionChoice) -> tuple[Backend, str | None]:
+    window = bundle.manifest.window_px
+    if precision == "fp16" and not bundle.has(IMAGE_GRAPH_FP16):
+        raise BackendUnavailable(
+            f"precision 'fp16' was asked for, but the bundle {bundle.path} ships no {IMAGE_GRAPH_FP16}; "
+            f"derive it with `ovsdino-export fp16 {bundle.path}`, or use --precision fp32"
+        )
+    if precision == "fp32" or not bundle.has(IMAGE_GRAPH_FP16):
+        return open_ort(bundle.file(IMAGE_GRAPH), "cuda", window), None
+    backend = open_ort(bundle.file(IMAGE_GRAPH_FP16), "cuda", window, "onnxruntime-cuda-fp16")
+    note = None if precision == "fp16" else f"computing {IMAGE_GRAPH_FP16}; --precision fp32 takes FP32"
+    return backend, note

@@ -1,0 +1,111 @@
+"""An engine from a baked graph, for programs that know nothing of this project.
+
+The graph was held against PyTorch when it was exported. On the device there is no PyTorch and the graph
+has no golden outputs, so the engine is held against what ONNX Runtime's CPU provider computes from the same
+file; the sidecar says so. Nothing here loads such an engine again: trtexec, Triton or DeepStream do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovsdino_export.baked_input import baked_input
+from ovsdino_export.build_progress import BuildProgress, Silent
+from ovsdino_export.builder import BuildOptions
+from ovsdino_export.engine import write_engine
+from ovsdino_export.engine_attempt import Verdict, attempt, workshop
+from ovsdino_export.light_graph import load_light
+from ovsdino_export.verify import golden_windows, labels_agreement, run_onnx, scores_agreement
+from ovsdino_runtime.engines import EngineFile, engine_name
+from ovsdino_runtime.errors import ExportError, ParityError
+from ovsdino_runtime.files import sha256_of
+from ovsdino_runtime.metrics import GATES
+
+ISLANDS_KEY = "fp16_islands"  # in the metadata of an FP16 graph: a JSON list of `node`, `op`, `reason`
+
+
+@dataclass(frozen=True, kw_only=True)
+class BakedFile:
+    """A baked graph's file.
+
+    Attributes:
+        path: the .onnx file.
+        class_names: in the order of the output.
+        islands: nodes that compute in FP32 in an FP16 graph.
+        input_shape: without the batch: [window, window, 3] for uint8, [3, window, window] for float.
+    """
+
+    path: Path
+    class_names: tuple[str, ...]
+    islands: tuple[Mapping[str, str], ...]
+    input_shape: tuple[int, ...]
+
+
+def read_baked(path: Path) -> BakedFile:
+    """Return what a baked graph says about itself.
+
+    Raises:
+        ExportError: there is no such file, or it is no graph that `ovsdino-export onnx --classes` wrote.
+    """
+    hint = "bake one with `ovsdino-export onnx CHECKPOINT --classes NAMES --out FILE.onnx`"
+    if not path.is_file():
+        raise ExportError(f"there is no file {path}; {hint}")
+    try:
+        model = load_light(path)
+        metadata = {item.key: item.value for item in model.metadata_props}
+        names = tuple(json.loads(metadata["class_names"]))
+        islands = tuple(dict(item) for item in json.loads(metadata.get(ISLANDS_KEY, "[]")))
+        [item["node"] for item in islands]
+        shape = tuple(int(dim.dim_value) for dim in model.graph.input[0].type.tensor_type.shape.dim[1:])
+    except Exception as error:  # protobuf's DecodeError derives from Exception alone
+        raise ExportError(f"{path} is no baked graph ({type(error).__name__}: {error}); {hint}") from error
+    return BakedFile(path=path, class_names=names, islands=islands, input_shape=shape)
+
+
+def build_baked_engine(
+    baked: BakedFile, options: BuildOptions, *, progress: BuildProgress | None = None
+) -> EngineFile:
+    """Build a baked graph's engine beside it, as NAME-GPU-….engine, and return it, written and proven.
+
+    Raises:
+        BackendUnavailable: TensorRT, cuda-python, a GPU or ONNX Runtime is missing.
+        ExportError: TensorRT cannot build it, or its types are not those asked for.
+        ParityError: its outputs miss a gate; nothing is written.
+        OutputError: the engine cannot be written.
+    """
+    progress = progress or Silent()
+    shop = workshop()
+    path, gate = baked.path, GATES[options.precision]
+    floating = baked.input_shape[0] == 3
+    windows = golden_windows(max(baked.input_shape))
+    inputs = baked_input(windows, "float-nchw" if floating else "uint8-nhwc")
+    progress.step("results in ONNX Runtime")
+    reference = run_onnx(path, inputs)
+
+    def judge(outputs: NDArray[np.generic]) -> Verdict:
+        if outputs.shape != reference.shape:
+            return {}, [f"its output is {outputs.shape} where ONNX Runtime gives {reference.shape}"]
+        if np.issubdtype(reference.dtype, np.integer):
+            return labels_agreement(reference, outputs, gate)
+        return scores_agreement(reference.astype(np.float32), outputs.astype(np.float32), gate)
+
+    tried = attempt(shop, path, baked.islands, inputs, judge, options, progress)
+    if tried.failures:
+        raise ParityError(
+            f"the {options.precision.upper()} engine of {path} does not compute what ONNX Runtime computes: "
+            f"{'; '.join(tried.failures)}; nothing was written: report it with TensorRT "
+            f"{shop.machine.tensorrt} and {shop.machine.gpu}"
+        )
+    progress.step("writing the engine")
+    files = [path, *(other for other in [path.with_name(f"{path.name}.data")] if other.is_file())]
+    target = path.with_name(f"{path.stem}-{engine_name(shop.machine, options.precision)}")
+    tried.built["reference"] = "ONNX Runtime CPU on the same graph"
+    tried.built["class_names"] = list(baked.class_names)
+    hashes = {file.name: sha256_of(file) for file in files}
+    return write_engine(target, tried, hashes, baked.islands, options, shop.machine)

@@ -1,0 +1,153 @@
+"""THE STORY of an engine: graph -> network -> plan -> proof that it computes the same -> file and sidecar.
+
+Runs without torch. Nothing is trusted because it was built: an engine whose golden outputs miss a gate, or
+whose layers compute in another type than asked, is never written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovsdino_export.build_progress import BuildProgress, Silent
+from ovsdino_export.builder import BuildOptions
+from ovsdino_export.engine_attempt import Attempt, Judge, Verdict, attempt, workshop
+from ovsdino_export.graph_source import Graphs, shipped_graphs
+from ovsdino_export.verify import load_golden
+from ovsdino_runtime import __version__
+from ovsdino_runtime.bundle import GOLDEN, Bundle
+from ovsdino_runtime.engines import EngineFile, engine_folders, engine_name, sidecar_of
+from ovsdino_runtime.errors import OutputError, ParityError
+from ovsdino_runtime.files import atomic_file, ensure_folder, sha256_of
+from ovsdino_runtime.metrics import GATES, agreement
+from ovsdino_runtime.sidecar import Machine, Sidecar
+
+WIDENINGS = 3  # how often a missed gate is answered with more FP32 islands
+
+
+def build_engine(
+    bundle: Bundle,
+    options: BuildOptions,
+    *,
+    graphs: Graphs | None = None,
+    progress: BuildProgress | None = None,
+) -> EngineFile:
+    """Build a bundle's engine on this machine and return it, written and proven.
+
+    Args:
+        bundle: the bundle; it must ship golden inputs.
+        options: precision, batches and what the builder is told.
+        graphs: where the graph comes from, and wider ones when a gate is missed; by default the bundle's.
+        progress: told what begins.
+
+    Raises:
+        BackendUnavailable: TensorRT, cuda-python or a GPU is missing.
+        ExportError: there is no graph, TensorRT cannot build it, or its types are not those asked for.
+        ParityError: the engine misses a gate, with every widening of the islands; nothing is written.
+        BundleError: the golden inputs are missing or broken.
+        OutputError: the engine cannot be written anywhere.
+    """
+    progress = progress or Silent()
+    shop = workshop()
+    source = graphs or shipped_graphs(bundle, options.precision)
+    failures: Sequence[str] = ()
+    level = 0
+    while level <= WIDENINGS and (graph := source(level)) is not None:
+        windows, judge = _golden(graph.bundle, options)
+        tried = attempt(shop, graph.path, graph.islands, windows, judge, options, progress)
+        failures = tried.failures
+        if not failures:
+            progress.step("writing the engine")
+            path = writable_folder(graph.bundle) / engine_name(shop.machine, options.precision)
+            return write_engine(path, tried, graph.hashes, graph.islands, options, shop.machine)
+        level += 1
+    after = f", also after {level - 1} widenings of the FP32 islands" if level > 1 else ""
+    raise ParityError(
+        f"the {options.precision.upper()} engine of {bundle.path} does not compute what PyTorch computes"
+        f"{after}: {'; '.join(failures)}; nothing was written: try --fp32, and report it with TensorRT "
+        f"{shop.machine.tensorrt} and {shop.machine.gpu}"
+    )
+
+
+def _golden(bundle: Bundle, options: BuildOptions) -> tuple[NDArray[np.uint8], Judge]:
+    """Return a bundle's golden windows, and what holds features for them against PyTorch's."""
+    windows, reference = load_golden(bundle.file(GOLDEN))
+    embeddings = bundle.embeddings().embeddings
+
+    def judge(outputs: NDArray[np.generic]) -> Verdict:
+        if outputs.shape != reference.shape:
+            return {}, [f"its output is {outputs.shape} where PyTorch gives {reference.shape}"]
+        agreed = agreement(reference, outputs.astype(np.float32), embeddings)
+        return agreed.as_dict(), agreed.failures(GATES[options.precision])
+
+    return windows, judge
+
+
+def write_engine(
+    path: Path,
+    proven: Attempt,
+    onnx: Mapping[str, str],
+    islands: Sequence[Mapping[str, str]],
+    options: BuildOptions,
+    machine: Machine,
+) -> EngineFile:
+    """Write an engine that met its gates, with its sidecar.
+
+    Args:
+        path: the engine; its folder exists.
+        proven: the engine.
+        onnx: SHA-256 by name of the files it was parsed from.
+        islands: nodes that compute in FP32, with reasons.
+        options: what the builder was told.
+        machine: where it was built.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    settings = dataclasses.asdict(options)
+    with ExitStack() as stack:  # the engine takes its name first; the sidecar makes it of use
+        staged_sidecar = stack.enter_context(atomic_file(sidecar_of(path)))
+        staged = stack.enter_context(atomic_file(path))
+        staged.write_bytes(proven.plan)
+        sidecar = Sidecar(
+            sha256=sha256_of(staged),
+            bytes=len(proven.plan),
+            onnx=onnx,
+            machine=machine,
+            precision=options.precision,
+            profile=options.profile,
+            created_by=f"ovsdino-export {__version__}",
+            hardware_compatible=options.hardware_compatible,
+            version_compatible=options.version_compatible,
+            built=proven.built,
+            islands=tuple(islands),
+            parity=proven.parity,
+            settings={name: settings[name] for name in ("workspace_mb", "builder_level")},
+        )
+        staged_sidecar.write_text(sidecar.to_json(), encoding="utf-8")
+    return EngineFile(path=path, sidecar=sidecar)
+
+
+def writable_folder(bundle: Bundle) -> Path:
+    """Return the first of the engines' folders that can be written to, made if need be.
+
+    Raises:
+        OutputError: none can.
+    """
+    reasons = []
+    for folder in engine_folders(bundle):
+        try:
+            ensure_folder(folder)
+        except OutputError as error:
+            reasons.append(str(error))
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+        reasons.append(f"{folder} cannot be written to")
+    raise OutputError(f"the engine can be written nowhere: {'; '.join(reasons)}")

@@ -1,0 +1,189 @@
+"""The command `ovsdino-export trt`: a bundle or a baked graph to an engine for this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ovsdino_runtime.extras import needing
+
+if TYPE_CHECKING:
+    from ovsdino_export.build_progress import BuildProgress
+    from ovsdino_export.builder import BuildOptions
+    from ovsdino_runtime.engines import EngineFile
+    from ovsdino_runtime.sidecar import BatchProfile
+
+BAKED_SUFFIX = ".onnx"
+_STEPS = 5
+_BUILDER, _SHARING = "Builder", "Engines for other machines"
+
+
+def trt(
+    bundle: Annotated[
+        Path, typer.Argument(help="A bundle's folder, or a graph FILE.onnx baked by `onnx --classes`.")
+    ],
+    fp16: Annotated[bool, typer.Option("--fp16", help="Build from the FP16 graph; the default.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Build from the FP32 graph.")] = False,
+    batch: Annotated[
+        str, typer.Option(metavar="LEAST/USUAL/MOST", help="Windows at once; larger batches are split.")
+    ] = "1/3/9",
+    workspace: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="MB",
+            help="The most memory a kernel may use while computing; all there is by default.",
+            rich_help_panel=_BUILDER,
+        ),
+    ] = None,
+    builder_level: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=5, help="How long to look for faster kernels; 3 by default.", rich_help_panel=_BUILDER
+        ),
+    ] = None,
+    hardware_compatible: Annotated[
+        bool,
+        typer.Option(
+            "--hardware-compatible",
+            help="Also for other GPUs from Ampere on; slower, and not on a Jetson.",
+            rich_help_panel=_SHARING,
+        ),
+    ] = False,
+    version_compatible: Annotated[
+        bool,
+        typer.Option(
+            "--version-compatible",
+            help="Also for later TensorRT releases of the same major version; slower.",
+            rich_help_panel=_SHARING,
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be built; needs no TensorRT and no GPU.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Build a TensorRT engine for this machine, proven against PyTorch's golden outputs.
+
+    Engine and sidecar go into BUNDLE/engines, or into the user's cache where the bundle cannot be
+    written to. `ovsdino-run --device tensorrt` takes them from there; trtexec and Triton load the engine.
+    """
+    if fp16 and fp32:
+        raise typer.BadParameter("--fp16 and --fp32 exclude each other")
+    with needing("tensorrt", "building an engine"):
+        from ovsdino_export.builder import BuildOptions
+
+    options = BuildOptions(
+        precision="fp32" if fp32 else "fp16",
+        profile=_profile(batch),
+        workspace_mb=workspace,
+        builder_level=builder_level,
+        hardware_compatible=hardware_compatible,
+        version_compatible=version_compatible,
+    )
+    if dry_run:
+        _tell(bundle, options, as_json=as_json)
+    else:
+        _build(bundle, options, as_json=as_json)
+
+
+def _profile(text: str) -> BatchProfile:
+    from ovsdino_runtime.sidecar import BatchProfile
+
+    try:
+        least, usual, most = (int(part) for part in text.split("/"))
+    except ValueError as error:
+        raise typer.BadParameter(f"--batch is {text!r}, but must be three numbers, as in 1/3/9") from error
+    if not 1 <= least <= usual <= most:
+        raise typer.BadParameter(f"--batch is {text}, but must rise from at least 1, as in 1/3/9")
+    return BatchProfile(least=least, usual=usual, most=most)
+
+
+def _tell(source: Path, options: BuildOptions, *, as_json: bool) -> None:
+    with needing("tensorrt", "building an engine"):
+        from ovsdino_export.baked_engine import read_baked
+        from ovsdino_export.dry_run import as_document, nameless_engine, plan_build, plan_lines
+        from ovsdino_export.graph_source import graph_of
+    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.engines import ENGINES
+
+    name = nameless_engine(options.precision)
+    if source.suffix == BAKED_SUFFIX:
+        baked = read_baked(source)
+        plan = plan_build(source, baked.islands, options, source.with_name(f"{source.stem}-{name}"))
+    else:
+        graph = graph_of(Bundle.open(source), options.precision)
+        plan = plan_build(graph.path, graph.islands, options, source / ENGINES / name)
+    print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
+
+
+def _build(source: Path, options: BuildOptions, *, as_json: bool) -> None:
+    with needing("tensorrt", "building an engine"):
+        from ovsdino_export.baked_engine import build_baked_engine, read_baked
+        from ovsdino_export.engine import build_engine
+    from ovsdino_runtime.bundle import Bundle
+
+    with _progress() as progress:
+        if source.suffix == BAKED_SUFFIX:
+            engine = build_baked_engine(read_baked(source), options, progress=progress)
+        else:
+            engine = build_engine(Bundle.open(source), options, progress=progress)
+    if as_json:
+        document = {"engine": str(engine.path), "sidecar": dataclasses.asdict(engine.sidecar)}
+        print(json.dumps(document, indent=2))
+    else:
+        print("\n".join(_described(engine)))
+
+
+def _described(engine: EngineFile) -> list[str]:
+    sidecar = engine.sidecar
+    layers: dict[str, Any] = sidecar.built["layers"]
+    share = sidecar.built["inspector_half_share"]
+    lines = [
+        f"{engine.path}: {sidecar.bytes / 1e6:.1f} MB, batches of {sidecar.profile.least} to "
+        f"{sidecar.profile.most}",
+        f"layers of the network: {layers['half']} in FP16, {layers['full']} in FP32, {layers['casts']} casts",
+        f"agreement with {sidecar.built.get('reference', 'PyTorch')}: "
+        + ", ".join(f"{name} {value:.7g}" for name, value in sidecar.parity.items()),
+    ]
+    if share is not None:
+        lines.insert(2, f"TensorRT's inspector: {share:.0%} of the engine's layers touch FP16")
+    return lines
+
+
+@contextmanager
+def _progress() -> Iterator[BuildProgress]:
+    """Yield what a build reports to; shows a bar on stderr, with TensorRT's phases behind it."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=_STEPS,
+        file=sys.stderr,
+        bar_format="{desc:<28}{bar:24} {elapsed} {postfix}",
+        leave=False,
+    ) as bar:
+        lock = threading.Lock()  # TensorRT reports from several threads
+
+        class Shown:
+            begun = False
+
+            def step(self, name: str) -> None:
+                with lock:
+                    bar.update(int(self.begun))
+                    bar.set_description_str(name)
+                    bar.set_postfix_str("")
+                    self.begun = True
+
+            def phase(self, name: str, done: int, total: int) -> None:
+                with lock:
+                    bar.set_postfix_str(f"{name} {done}/{total}"[:60])
+
+        yield Shown()

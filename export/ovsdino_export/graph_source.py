@@ -1,0 +1,79 @@
+"""Which graph an engine is built from, and the wider ones to fall back on when a gate is missed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
+from ovsdino_runtime.engines import GRAPHS, graph_files
+from ovsdino_runtime.errors import ExportError
+from ovsdino_runtime.sidecar import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """One graph to build an engine from.
+
+    Attributes:
+        bundle: the bundle that ships it; the engine is built for this one.
+        name: its file in the bundle.
+        islands: nodes that compute in FP32 in an FP16 graph: `node`, `op` and `reason` of each.
+    """
+
+    bundle: Bundle
+    name: str
+    islands: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Where the graph lies."""
+        return self.bundle.file(self.name)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by name, of the graph and of its weights where they lie in a second file."""
+        files = self.bundle.manifest.files
+        return {name: files[name].sha256 for name in graph_files(self.bundle, self.name)}
+
+
+Graphs = Callable[[int], Graph | None]
+"""The graph of a widening level: 0 is the bundle's own, each further one has more FP32 islands.
+
+None where there is no wider one.
+"""
+
+
+def shipped_graphs(bundle: Bundle, precision: Precision) -> Graphs:
+    """Return the graph that a bundle ships for a precision, which cannot be widened.
+
+    Raises:
+        ExportError: the bundle ships none.
+    """
+    only = graph_of(bundle, precision)
+    return lambda level: only if level == 0 else None
+
+
+def graph_of(bundle: Bundle, precision: Precision) -> Graph:
+    """Return the graph that a bundle ships for a precision.
+
+    Raises:
+        ExportError: the bundle ships none, or its manifest does not say which islands it has.
+    """
+    name = GRAPHS[precision]
+    if not bundle.has(name):
+        raise ExportError(
+            f"the bundle {bundle.path} ships no {name}; derive it with `ovsdino-export fp16 {bundle.path}`"
+        )
+    islands: tuple[Mapping[str, str], ...] = ()
+    if name == IMAGE_GRAPH_FP16:
+        try:
+            islands = tuple(dict(item) for item in bundle.manifest.precisions["fp16"]["islands"])
+            [item["node"] for item in islands]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExportError(
+                f"the manifest of {bundle.path} does not name the FP32 islands of {name}; derive it again "
+                f"with `ovsdino-export fp16 {bundle.path}`"
+            ) from error
+    return Graph(bundle=bundle, name=name, islands=islands)

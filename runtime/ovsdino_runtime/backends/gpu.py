@@ -1,0 +1,197 @@
+"""The few CUDA calls this package makes, through cuda-python, each of them checked."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovsdino_runtime.errors import BackendUnavailable, InferenceError
+from ovsdino_runtime.extras import how_to_install
+
+_DRIVER_VERSION = Path("/sys/module/nvidia/version")
+_JETSON = (
+    "on a Jetson take JetPack's own through an environment made with "
+    "`python3 -m venv --system-site-packages` (docs/edge.md)"
+)
+
+
+def import_cuda() -> Any:
+    """Return cuda-python's runtime module, wherever the installed release keeps it.
+
+    Raises:
+        BackendUnavailable: cuda-python is not installed, or cannot be loaded.
+    """
+    try:
+        from cuda.bindings import runtime  # noqa: PLC0415 - optional
+    except ImportError:
+        try:
+            from cuda import cudart  # type: ignore[attr-defined, unused-ignore] # noqa: PLC0415 - before 12.6
+        except ImportError as error:
+            raise BackendUnavailable(
+                f"there is no cuda-python here; {how_to_install('tensorrt')}; on a Jetson run "
+                "pip install cuda-python, of JetPack's CUDA release (docs/edge.md)"
+            ) from error
+        return cudart
+    return runtime
+
+
+def import_tensorrt() -> Any:
+    """Return the module tensorrt.
+
+    Raises:
+        BackendUnavailable: it is not installed, or its libraries cannot be loaded.
+    """
+    try:
+        import tensorrt  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"there is no TensorRT here; on x86 {how_to_install('tensorrt')}; {_JETSON}"
+        ) from error
+    except (OSError, RuntimeError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise BackendUnavailable(
+            f"TensorRT is installed but cannot be loaded ({first}); on x86 {how_to_install('tensorrt')} "
+            f"again; {_JETSON}"
+        ) from error
+    return tensorrt
+
+
+def driver_version(runtime: Any) -> str:
+    """Return the NVIDIA driver's version, or the CUDA release it serves where it does not say."""
+    try:
+        return _DRIVER_VERSION.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        number = int(Cuda(runtime).call("cudaDriverGetVersion"))
+        return f"CUDA {number // 1000}.{number % 1000 // 10}"
+
+
+def gpu_properties(runtime: Any) -> tuple[str, str, int]:
+    """Return the first GPU's name, compute capability (`8.9`) and memory in bytes.
+
+    Raises:
+        BackendUnavailable: there is no GPU, or its driver does not work.
+    """
+    error, *count = runtime.cudaGetDeviceCount()
+    if int(error) != 0 or not count[0]:
+        reason = _text(runtime, error) if int(error) != 0 else "none is visible"
+        raise BackendUnavailable(
+            f"there is no NVIDIA GPU that CUDA can use here ({reason}); check nvidia-smi, "
+            "CUDA_VISIBLE_DEVICES and, in a container, that the GPU is passed through"
+        )
+    found = Cuda(runtime).call("cudaGetDeviceProperties", 0)
+    name = found.name.split(b"\0")[0].decode("utf-8", "replace").strip()
+    return name, f"{found.major}.{found.minor}", int(found.totalGlobalMem)
+
+
+class Cuda:
+    """Memory, streams and graphs of the first GPU; CUDA_VISIBLE_DEVICES says which one is first.
+
+    Addresses are plain numbers. Every method raises InferenceError when CUDA refuses.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the CUDA runtime and return its one result, if it has one.
+
+        Raises:
+            InferenceError: CUDA reports an error.
+        """
+        error, *results = getattr(self._runtime, name)(*arguments)
+        if int(error) != 0:
+            raise InferenceError(f"{name} failed: {_text(self._runtime, error)}; free GPU memory or restart")
+        return results[0] if results else None
+
+    def allocate(self, size_bytes: int) -> int:
+        """Return the address of new device memory."""
+        return int(self.call("cudaMalloc", size_bytes))
+
+    def free(self, address: int) -> None:
+        """Free device memory."""
+        self.call("cudaFree", address)
+
+    def pinned(self, size_bytes: int) -> tuple[int, NDArray[np.uint8]]:
+        """Return the address of new page-locked host memory, and it as uint8 [size]."""
+        address = int(self.call("cudaMallocHost", size_bytes))
+        view = (ctypes.c_uint8 * size_bytes).from_address(address)
+        return address, np.frombuffer(memoryview(view), dtype=np.uint8)
+
+    def free_pinned(self, address: int) -> None:
+        """Free page-locked host memory; no view of it may be used any more."""
+        self.call("cudaFreeHost", address)
+
+    def stream(self) -> Any:
+        """Return a new stream that does not wait for the default one."""
+        return self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
+
+    def destroy_stream(self, stream: Any) -> None:
+        """Destroy a stream."""
+        self.call("cudaStreamDestroy", stream)
+
+    def synchronize(self, stream: Any) -> None:
+        """Wait for all that was put on a stream."""
+        self.call("cudaStreamSynchronize", stream)
+
+    def upload(self, device: int, host: int, size_bytes: int, stream: Any) -> None:
+        """Put a copy from host to device on a stream."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self.call("cudaMemcpyAsync", device, host, size_bytes, kind, stream)
+
+    def download(self, host: int, device: int, size_bytes: int, stream: Any) -> None:
+        """Put a copy from device to host on a stream."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self.call("cudaMemcpyAsync", host, device, size_bytes, kind, stream)
+
+    def begin_capture(self, stream: Any) -> None:
+        """Record what this thread puts on a stream from now on, in place of running it."""
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self.call("cudaStreamBeginCapture", stream, mode)
+
+    def end_capture(self, stream: Any) -> Any:
+        """Return what was recorded, as a graph that can be launched."""
+        graph = self.call("cudaStreamEndCapture", stream)
+        try:
+            return self.call("cudaGraphInstantiateWithFlags", graph, 0)
+        finally:
+            self.call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: Any, stream: Any) -> None:
+        """Put a graph on a stream."""
+        self.call("cudaGraphLaunch", graph, stream)
+
+    def destroy_graph(self, graph: Any) -> None:
+        """Destroy a graph that could be launched."""
+        self.call("cudaGraphExecDestroy", graph)
+
+
+@cache
+def collecting_logger(trt: Any) -> Any:
+    """Return the one logger of this process, a `tensorrt.ILogger` whose `errors` keeps the latest errors."""
+
+    class Messages(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors = [*self.errors[-9:], msg]
+
+    return Messages()
+
+
+def last_error(trt: Any) -> str:
+    """Return what TensorRT complained of last, as one line."""
+    errors = collecting_logger(trt).errors
+    return " ".join(errors[-1].split()) if errors else "TensorRT gave no reason"
+
+
+def _text(runtime: Any, error: Any) -> str:
+    text = runtime.cudaGetErrorString(error)[1]
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)

@@ -1,0 +1,133 @@
+"""Engines of baked graphs, and of a bundle with a real backbone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from ovsdino_export import cli
+from ovsdino_export.baked_engine import build_baked_engine, read_baked
+from ovsdino_export.builder import BuildOptions
+from ovsdino_export.engine import build_engine
+from ovsdino_export.pipeline import export_onnx
+from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.engines import sidecar_of
+from ovsdino_runtime.errors import ExportError, ParityError
+from ovsdino_runtime.files import sha256_of
+from tests.standins.release import install
+
+FP32 = BuildOptions(precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def small_bundle(tiny_checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("bundles") / "small"
+    return export_onnx(tiny_checkpoint.path, out, text=tiny_checkpoint.text)
+
+
+@pytest.fixture(params=["scores uint8-nhwc", "labels float-nchw"])
+def baked_file(request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A graph as `ovsdino-export onnx --classes` writes it, from the tiny bundle's and three vectors."""
+    output, kind = request.param.split()
+    model = onnx.load(tiny_bundle / "image.onnx")
+    graph, nodes = model.graph, list(model.graph.node)
+    vectors = np.random.default_rng(0).normal(size=(3, 4, 1, 1)).astype(np.float32)
+    graph.initializer.append(
+        numpy_helper.from_array(vectors / np.linalg.norm(vectors, axis=1)[:, None], "text")
+    )
+    nodes.append(helper.make_node("Conv", ["features", "text"], ["scores"]))
+    given = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3, 4, 4])
+    if output == "labels":
+        nodes.append(helper.make_node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0))
+        nodes.append(helper.make_node("Cast", ["best"], ["labels"], to=TensorProto.INT32))
+        given = helper.make_tensor_value_info("labels", TensorProto.INT32, ["batch", 4, 4])
+    if kind == "float-nchw":
+        del nodes[:2]
+        graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), "white"))
+        nodes.insert(0, helper.make_node("Mul", ["image", "white"], ["planes"]))
+        del graph.input[:]
+        graph.input.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 28, 28]))
+    del graph.node[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.output.append(given)
+    model.metadata_props.add(key="class_names", value='["car", "road", "vehicle"]')
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, tmp_path / "cars.onnx")
+    return tmp_path / "cars.onnx"
+
+
+@pytest.mark.parametrize("release", ["10.3", "11.4"])
+def test_a_bundle_of_a_real_backbone_becomes_an_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_bundle: Bundle, release: str
+) -> None:
+    install(monkeypatch, tmp_path, release)
+    built = build_engine(small_bundle, FP32)
+    assert built.sidecar.parity["cosine_mean"] > 0.99999
+    assert built.sidecar.built["layers"]["half"] == 0
+    assert built.sidecar.built["layers"]["full"] > 100
+
+
+def test_a_baked_graph_becomes_an_engine_beside_it_that_says_what_it_was_held_against(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, baked_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch, tmp_path / "cache", "10.3")
+    monkeypatch.setattr(sys, "argv", ["ovsdino-export", "trt", str(baked_file), "--fp32", "--batch", "1/1/2"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    assert "agreement with ONNX Runtime CPU on the same graph: " in capsys.readouterr().out
+    engine = baked_file.with_name("cars-nvidia-l4-8.9-trt10.3.0-fp32.engine")
+    written = json.loads(sidecar_of(engine).read_text())
+    assert written["sha256"] == sha256_of(engine)
+    assert written["onnx"] == {"cars.onnx": sha256_of(baked_file)}
+    assert written["built"]["class_names"] == ["car", "road", "vehicle"]
+    assert written["parity"]["label_agreement"] == 1
+
+
+def test_a_dry_run_of_a_baked_graph_names_its_input(
+    monkeypatch: pytest.MonkeyPatch, baked_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ovsdino-export", "trt", str(baked_file), "--fp32", "--dry-run"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "input   image " in printed
+    assert "cars-GPU-COMPUTE-trtVERSION-fp32.engine" in printed
+
+
+def test_an_engine_whose_outputs_differ_from_onnx_runtimes_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, baked_file: Path
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    outputs = onnx.load(baked_file).graph.output[0].type.tensor_type
+    shape = [dim.dim_value for dim in outputs.shape.dim[1:]]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(outputs.elem_type)
+    trt.faults["compute"] = lambda batch: np.full((len(batch), *shape), 7, dtype)
+    with pytest.raises(ParityError, match="does not compute what ONNX Runtime computes"):
+        build_baked_engine(read_baked(baked_file), FP32)
+    assert {path.name for path in tmp_path.iterdir()} == {"cars.onnx", "cache"}
+
+
+def test_an_fp32_graph_asked_for_in_fp16_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, baked_file: Path
+) -> None:
+    install(monkeypatch, tmp_path / "cache", "10.3")
+    with pytest.raises(ExportError, match=r"computes nothing in it; .*, or pass --fp32"):
+        build_baked_engine(read_baked(baked_file), BuildOptions())
+
+
+def test_other_files_are_no_baked_graphs(tmp_path: Path, small_bundle: Bundle) -> None:
+    broken = tmp_path / "broken.onnx"
+    with pytest.raises(ExportError, match="there is no file"):
+        read_baked(broken)
+    broken.write_bytes(b"not a graph")
+    for path in (broken, small_bundle.path / "image.onnx"):
+        with pytest.raises(ExportError, match="is no baked graph"):
+            read_baked(path)

@@ -1,0 +1,282 @@
+"""Engines against every release's own API, by a stand-in that computes with ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from ovsdino_export.builder import BuildOptions
+from ovsdino_export.engine import build_engine
+from ovsdino_export.graph_source import Graph, graph_of
+from ovsdino_export.timing_cache import timing_cache_path
+from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.engines import engine_files, sidecar_of
+from ovsdino_runtime.errors import BackendUnavailable, ExportError, ParityError
+from ovsdino_runtime.files import sha256_of
+from ovsdino_runtime.sidecar import BatchProfile, Sidecar
+from tests.standins.half_bundle import ISLAND, write_half_bundle
+from tests.standins.release import install
+from tests.standins.strict import RELEASES, StrictModule
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
+    """A bundle of one's own, with an FP16 graph."""
+    return Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture(params=RELEASES)
+def every_release(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> StrictModule:
+    return install(monkeypatch, tmp_path / "cache", request.param)
+
+
+@pytest.fixture
+def trt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StrictModule:
+    return install(monkeypatch, tmp_path / "cache", "10.3")
+
+
+def _nothing_is_written(bundle: Bundle) -> bool:
+    return not list(bundle.path.glob("engines/*")) and not engine_files(bundle)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_every_release_builds_an_engine_that_is_proven_and_described(
+    every_release: StrictModule, bundle: Bundle, precision: str
+) -> None:
+    built = build_engine(bundle, BuildOptions(precision=precision))  # type: ignore[arg-type]
+    version = every_release.__version__
+    assert built.path == bundle.path / "engines" / f"nvidia-l4-8.9-trt{version}-{precision}.engine"
+    sidecar = Sidecar.from_json(sidecar_of(built.path).read_text())
+    assert sidecar == built.sidecar
+    assert sidecar.sha256 == sha256_of(built.path)
+    graph = "image.fp16.onnx" if precision == "fp16" else "image.onnx"
+    assert sidecar.onnx == {graph: sha256_of(bundle.path / graph)}
+    assert (sidecar.machine.gpu, sidecar.machine.compute) == ("NVIDIA L4", "8.9")
+    assert sidecar.machine.tensorrt == version
+    assert sidecar.profile == BatchProfile(least=1, usual=3, most=9)
+    assert sidecar.islands == ((ISLAND,) if precision == "fp16" else ())
+    assert sidecar.parity["cosine_mean"] > 0.9995
+    assert sidecar.parity["label_agreement"] == 1
+    layers = sidecar.built["layers"]
+    assert (layers["half"] > 5) == (precision == "fp16")
+    share = sidecar.built["inspector_half_share"]
+    assert 0.8 < share <= 1 if precision == "fp16" else share == 0
+    Bundle.open(bundle.path)  # the engines are no part of what the manifest hashes
+
+
+def test_the_builder_is_told_what_was_asked_and_never_of_a_precision(
+    every_release: StrictModule, bundle: Bundle
+) -> None:
+    options = BuildOptions(
+        profile=BatchProfile(least=2, usual=4, most=5),
+        workspace_mb=512,
+        builder_level=5,
+        hardware_compatible=True,
+        version_compatible=True,
+    )
+    build_engine(bundle, options)
+    (told,) = every_release.built
+    assert told["profile"] == {"image": ((2, 28, 28, 3), (4, 28, 28, 3), (5, 28, 28, 3))}
+    assert told["pools"] == {"WORKSPACE": 512 << 20}
+    assert told["level"] == 5
+    assert told["hardware"] == "AMPERE_PLUS"
+    assert told["flags"] == ["VERSION_COMPATIBLE"]  # neither FP16 nor TF32
+    assert told["verbosity"] == "DETAILED"
+
+
+def test_all_memory_of_a_build_is_given_back(every_release: StrictModule, bundle: Bundle) -> None:
+    build_engine(bundle, BuildOptions())
+    assert not every_release.cuda.live
+    assert not any(every_release.cuda.alive.values())
+
+
+def test_what_a_build_measured_is_kept_for_the_next_and_a_broken_file_is_replaced(
+    trt: StrictModule, bundle: Bundle
+) -> None:
+    machine = build_engine(bundle, BuildOptions()).sidecar.machine
+    path = timing_cache_path(machine)
+    assert path is not None
+    assert path.read_bytes() == b"timings of 10.3.0"
+    path.write_bytes(b"cut off")
+    build_engine(bundle, BuildOptions())
+    assert path.read_bytes() == b"timings of 10.3.0"
+
+
+def test_progress_names_the_steps_and_passes_tensorrts_phases_on(trt: StrictModule, bundle: Bundle) -> None:
+    heard: list[object] = []
+
+    class Listener:
+        def step(self, name: str) -> None:
+            heard.append(name)
+
+        def phase(self, name: str, done: int, total: int) -> None:
+            heard.append((name, done, total))
+
+    build_engine(bundle, BuildOptions(), progress=Listener())
+    assert heard[:3] == ["checking the graph", "parsing the graph", "building the engine"]
+    assert ("Tactics", 1, 1) in heard
+    assert heard[-2:] == ["running golden inputs", "writing the engine"]
+
+
+def test_ctrl_c_stops_tensorrt_and_leaves_nothing(trt: StrictModule, bundle: Bundle) -> None:
+    class Stopping:
+        def step(self, name: str) -> None: ...
+
+        def phase(self, name: str, done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(bundle, BuildOptions(), progress=Stopping())
+    assert _nothing_is_written(bundle)
+
+
+def test_an_engine_that_computes_something_else_is_never_written(
+    trt: StrictModule, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    wrong = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "wrong", half=100.0))
+    with pytest.raises(ParityError, match=r"FP16 engine of .* mean patch cosine is 0\.6\d+, the gate is"):
+        build_engine(wrong, BuildOptions())
+    assert _nothing_is_written(wrong)
+
+
+def test_features_that_are_not_finite_miss_every_gate(trt: StrictModule, bundle: Bundle) -> None:
+    trt.faults["compute"] = lambda batch: np.full((len(batch), 4, 4, 4), np.nan)
+    with pytest.raises(ParityError, match="nan"):
+        build_engine(bundle, BuildOptions())
+    assert _nothing_is_written(bundle)
+
+
+def test_a_missed_gate_is_answered_with_wider_islands_and_the_sidecar_names_those_built(
+    trt: StrictModule, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    wider = ({**ISLAND}, {"node": "Scale", "op": "Div", "reason": "widened"})
+    bundles = [
+        Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "level0", half=100.0)),
+        Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "level1", half=90.0)),
+        Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "level2", islands=wider)),
+    ]
+    asked: list[int] = []
+
+    def graphs(level: int) -> Graph:
+        asked.append(level)
+        return graph_of(bundles[level], "fp16")
+
+    built = build_engine(bundles[0], BuildOptions(), graphs=graphs)
+    assert asked == [0, 1, 2]
+    assert built.sidecar.islands == wider
+    assert built.path.parent == bundles[2].path / "engines"
+    assert all(_nothing_is_written(bundle) for bundle in bundles[:2])
+
+
+def test_after_all_widenings_the_error_says_so(trt: StrictModule, tiny_bundle: Path, tmp_path: Path) -> None:
+    wrong = graph_of(Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "wrong", half=100.0)), "fp16")
+    with pytest.raises(ParityError, match="also after 3 widenings"):
+        build_engine(wrong.bundle, BuildOptions(), graphs=lambda level: wrong)
+    assert _nothing_is_written(wrong.bundle)
+
+
+def test_a_layer_that_the_parser_makes_fp32_beyond_the_islands_is_an_error(
+    every_release: StrictModule, bundle: Bundle
+) -> None:
+    every_release.faults["layers in FP32"] = ("Pool",)
+    with pytest.raises(ExportError, match="computes FP32 in Pool"):
+        build_engine(bundle, BuildOptions())
+    assert _nothing_is_written(bundle)
+
+
+def test_an_fp32_graph_under_the_name_of_the_fp16_one_is_an_error(
+    trt: StrictModule, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    posing = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "posing", all_full=True))
+    with pytest.raises(ExportError, match="the graph computes nothing in it"):
+        build_engine(posing, BuildOptions())
+    assert _nothing_is_written(posing)
+
+
+def test_a_parser_that_makes_everything_fp32_is_an_error_whatever_the_islands_say(
+    trt: StrictModule, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    names = [node.name for node in onnx.load(tiny_half_graph(tiny_bundle, tmp_path)).graph.node]
+    islands = tuple({"node": name, "op": "", "reason": ""} for name in names)
+    bundle = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "islands", islands=islands))
+    trt.faults["layers in FP32"] = names
+    with pytest.raises(ExportError, match="the parsed network computes no layer in it"):
+        build_engine(bundle, BuildOptions())
+    assert _nothing_is_written(bundle)
+
+
+def tiny_half_graph(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return write_half_bundle(tiny_bundle, tmp_path / "names") / "image.fp16.onnx"
+
+
+def test_an_fp32_engine_with_a_layer_in_fp16_is_an_error(
+    trt: StrictModule, bundle: Bundle, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    posing = Graph(bundle=bundle, name="image.fp16.onnx")
+    with pytest.raises(ExportError, match="FP32 was asked for, but the graph computes FP16 in Pool"):
+        build_engine(bundle, BuildOptions(precision="fp32"), graphs=lambda level: posing)
+    full = graph_of(Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "full", all_full=True)), "fp16")
+    trt.faults["layers in FP16"] = ("Norm",)
+    with pytest.raises(ExportError, match="FP32 was asked for, but the parsed network computes FP16 in Norm"):
+        build_engine(bundle, BuildOptions(precision="fp32"), graphs=lambda level: full)
+
+
+def test_what_the_parser_or_the_builder_complain_of_is_one_line(trt: StrictModule, bundle: Bundle) -> None:
+    trt.faults["refused operator"] = "AveragePool"
+    with pytest.raises(ExportError, match=r"cannot parse image\.fp16\.onnx: AveragePool Pool: no importer"):
+        build_engine(bundle, BuildOptions())
+    trt.faults = {"cannot build": True}
+    with pytest.raises(ExportError, match="cannot build the engine: could not find any implementation") as e:
+        build_engine(bundle, BuildOptions())
+    assert "\n" not in str(e.value)
+    assert _nothing_is_written(bundle)
+
+
+def test_a_bundle_without_an_fp16_graph_says_how_to_derive_one(trt: StrictModule, tiny_bundle: Path) -> None:
+    with pytest.raises(ExportError, match="`ovsdino-export fp16 "):
+        build_engine(Bundle.open(tiny_bundle), BuildOptions())
+
+
+def test_an_older_tensorrt_is_refused(trt: StrictModule, bundle: Bundle) -> None:
+    trt.__version__ = "8.6.1"
+    with pytest.raises(BackendUnavailable, match=r"10\.3 or later is needed, this is 8\.6\.1"):
+        build_engine(bundle, BuildOptions())
+
+
+def test_where_the_bundle_cannot_be_written_to_the_engine_goes_to_the_users_cache(
+    trt: StrictModule, bundle: Bundle, tmp_path: Path
+) -> None:
+    (bundle.path / "engines").write_text("in the way")
+    built = build_engine(bundle, BuildOptions())
+    manifest = sha256_of(bundle.path / "manifest.json")
+    assert built.path.parent == tmp_path / "cache" / "ovsdino" / "engines" / manifest
+    assert engine_files(bundle) == [built.path]
+
+
+def test_without_cuda_graphs_the_golden_check_runs_all_the_same_and_says_so(
+    trt: StrictModule, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    from tests.standins.cuda_runtime import Error
+
+    trt.cuda.fail["cudaStreamEndCapture"] = Error.cudaErrorStreamCaptureUnsupported
+    with caplog.at_level(logging.WARNING):
+        built = build_engine(bundle, BuildOptions())
+    assert built.sidecar.parity["label_agreement"] == 1
+    assert [record.message for record in caplog.records if "without CUDA graphs" in record.message]
+
+
+def test_a_sidecar_is_readable_json_with_what_the_issue_of_trust_needs(
+    trt: StrictModule, bundle: Bundle
+) -> None:
+    written = json.loads(sidecar_of(build_engine(bundle, BuildOptions()).path).read_text())
+    assert set(written["machine"]) == {"gpu", "compute", "driver", "tensorrt"}
+    assert written["precision"] == "fp16"
+    assert written["built"]["layers"]["full"] >= 1
+    assert written["islands"] == [ISLAND]

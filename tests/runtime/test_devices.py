@@ -1,0 +1,235 @@
+"""Which device serves a bundle, what is said about it, and what `--list-devices` explains."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ovsdino_runtime.backends import ort, selection
+from ovsdino_runtime.backends.devices import list_devices
+from ovsdino_runtime.backends.ort_binding import BoundSession
+from ovsdino_runtime.backends.selection import choose_backend
+from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.segmenter import Segmenter
+from tests.standins.half_bundle import write_half_bundle
+from tests.standins.plans import write_engine
+from tests.standins.release import install
+
+Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
+    return Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(selection, "_GPU_FILES", (str(tmp_path),))
+
+
+@pytest.fixture
+def with_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lets ONNX Runtime's CPU provider pass for CUDA; returns the files that were opened so."""
+    opened: list[str] = []
+    real = ort.open_session
+
+    def open_session(path: Path, device: str) -> object:
+        if device == "cuda":
+            opened.append(path.name)
+        return real(path, "cpu")
+
+    monkeypatch.setattr(ort, "open_session", open_session)
+    monkeypatch.setattr(ort, "BoundSession", lambda session, device: BoundSession(session, "cpu"))
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    return opened
+
+
+def _windows(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, (count, 28, 28, 3), dtype=np.uint8)
+
+
+def test_without_tensorrt_or_cuda_python_or_a_gpu_the_line_says_what_to_install_on_x86_and_on_a_jetson(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    trt = install(monkeypatch, tmp_path, "10.3")
+    trt.cuda.gpus = 0
+    with pytest.raises(BackendUnavailable, match=r"'tensorrt' was asked for, but there is no NVIDIA GPU"):
+        choose_backend(bundle, "tensorrt")
+    for name in ("cuda", "cuda.bindings", "cuda.bindings.runtime"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BackendUnavailable, match=r"no cuda-python here; .*ovsdino\[tensorrt\].* Jetson"):
+        choose_backend(bundle, "tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(BackendUnavailable) as caught:
+        choose_backend(bundle, "tensorrt")
+    message = str(caught.value)
+    assert "there is no TensorRT here; on x86 install ovsdino[tensorrt]" in message
+    assert "--system-site-packages" in message
+    assert "\n" not in message
+
+
+def test_a_tensorrt_whose_libraries_are_missing_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open\\nmore')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(BackendUnavailable, match=r"cannot be loaded \(libnvinfer\.so\.10: cannot open\)"):
+        choose_backend(bundle, "tensorrt")
+
+
+def test_auto_takes_a_matching_engine_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, tiny_features: Features
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.13")
+    engine = write_engine(trt, bundle, "fp16")
+    backend, note = choose_backend(bundle, "auto")
+    assert backend.name == "tensorrt-fp16"
+    assert note == (
+        f"running on TensorRT 10.13.3.9 in FP16: {engine} was built for this bundle and NVIDIA L4"
+    )
+    np.testing.assert_allclose(backend.features(_windows(3)), tiny_features(_windows(3)), atol=2e-3)
+    assert choose_backend(bundle, "tensorrt")[1] is None
+
+
+def test_auto_passes_an_engine_over_that_does_not_match_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, with_gpu: None, with_cuda: list[str]
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    write_engine(trt, bundle, "fp16")
+    trt.cuda.gpu_name = "Tesla T4"
+    backend, note = choose_backend(bundle, "auto")
+    assert backend.name == "onnxruntime-cuda-fp16"
+    assert note is not None
+    assert note.startswith("running on CUDA: TensorRT cannot serve it: the engine")
+    assert "built for NVIDIA L4 (compute 8.9), this is Tesla T4" in note
+    assert "--precision fp32" in note
+
+
+def test_auto_on_a_cpu_mentions_engines_that_lie_idle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU here")
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    write_engine(trt, bundle, "fp16")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    backend, note = choose_backend(bundle, "auto")
+    assert backend.name == "onnxruntime-cpu"
+    assert note is not None
+    assert note.startswith("running on the CPU: TensorRT cannot serve it: there is no TensorRT here")
+
+
+def test_cuda_computes_the_fp16_graph_if_there_is_one_and_fp32_if_asked(
+    bundle: Bundle, tiny_bundle: Path, with_cuda: list[str], tiny_features: Features
+) -> None:
+    backend, note = choose_backend(bundle, "cuda")
+    assert (backend.name, with_cuda[-1]) == ("onnxruntime-cuda-fp16", "image.fp16.onnx")
+    assert note == "computing image.fp16.onnx; --precision fp32 takes FP32"
+    np.testing.assert_allclose(backend.features(_windows(2)), tiny_features(_windows(2)), atol=2e-3)
+    backend, note = choose_backend(bundle, "cuda", "fp32")
+    assert (backend.name, with_cuda[-1], note) == ("onnxruntime-cuda", "image.onnx", None)
+    plain = Bundle.open(tiny_bundle)
+    assert choose_backend(plain, "cuda")[0].name == "onnxruntime-cuda"
+    with pytest.raises(BackendUnavailable, match="ovsdino-export fp16"):
+        choose_backend(plain, "cuda", "fp16")
+
+
+def test_fp16_on_a_cpu_is_refused_and_a_precision_must_be_one(bundle: Bundle) -> None:
+    with pytest.raises(BackendUnavailable, match="mostly in FP32"):
+        choose_backend(bundle, "cpu", "fp16")
+    assert choose_backend(bundle, "cpu", "fp32")[0].name == "onnxruntime-cpu"
+    with pytest.raises(ValueError, match="precision is 'int8'"):
+        choose_backend(bundle, "cpu", "int8")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'tensorrt'"):
+        choose_backend(bundle, "tpu")  # type: ignore[arg-type]
+
+
+def test_bound_buffers_give_what_the_session_gives_for_sizes_that_come_and_go(
+    tiny_bundle: Path, tiny_features: Features
+) -> None:
+    bound = BoundSession(ort.open_session(tiny_bundle / "image.onnx", "cpu"), "cpu")
+    kept = bound.run(_windows(2))
+    before = np.array(kept)
+    for count in (*range(1, 13), 2, 5, 2):
+        np.testing.assert_allclose(bound.run(_windows(count)), tiny_features(_windows(count)), atol=1e-5)
+    np.testing.assert_array_equal(kept, before)  # a result is the caller's own
+    assert len(bound._bound) <= 8
+
+
+def test_a_picture_is_segmented_through_an_engine_as_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, paint: Callable[..., Path]
+) -> None:
+    picture = paint(tmp_path / "street.png", ("car", "road", "tree"), 40)
+    expected = Segmenter.open(bundle.path, "cpu").segment(picture, ["car", "road", "tree"])
+    write_engine(install(monkeypatch, tmp_path / "cache", "11.4"), bundle, "fp16")
+    found = Segmenter.open(bundle.path, "tensorrt").segment(picture, ["car", "road", "tree"])
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_an_engine_needs_no_onnx_runtime(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, tiny_features: Features
+) -> None:
+    write_engine(install(monkeypatch, tmp_path / "cache", "10.3"), bundle, "fp16")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for device in ("tensorrt", "auto"):
+        segmenter = Segmenter.open(bundle.path, device)  # type: ignore[arg-type]
+        assert segmenter.backend.name == "tensorrt-fp16"
+        windows = _windows(2)
+        np.testing.assert_allclose(segmenter.backend.features(windows), tiny_features(windows), atol=2e-3)
+
+
+def test_the_list_says_for_each_device_what_it_uses_or_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    for name in ("tensorrt", "cuda", "cuda.bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    states = {state.device: state for state in list_devices()}
+    assert [state.available for state in states.values()] == [True, False, False]
+    assert "ovsdino[gpu]" in states["cuda"].explanation
+    assert "there is no TensorRT here" in states["tensorrt"].explanation
+    assert "and there is no cuda-python here" in states["tensorrt"].explanation
+
+    trt = install(monkeypatch, tmp_path / "cache", "10.16")
+    state = list_devices()[2]
+    assert state.available
+    assert state.explanation.startswith("TensorRT 10.16.1.11 on NVIDIA L4 (compute 8.9, driver ")
+    state = list_devices(bundle)[2]
+    assert not state.available
+    assert f"ovsdino-export trt {bundle.path} --fp16" in state.explanation
+    engine = write_engine(trt, bundle, "fp16")
+    state = list_devices(bundle)[2]
+    assert state.available
+    assert str(engine) in state.explanation
+
+
+def test_the_list_tries_cuda_only_with_a_bundle(bundle: Bundle, with_gpu: None, with_cuda: list[str]) -> None:
+    assert "pass --bundle to try it" in list_devices()[1].explanation
+    assert with_cuda == []
+    state = list_devices(bundle)[1]
+    assert state.available
+    assert "onnxruntime-cuda-fp16" in state.explanation
+
+
+def test_the_command_lists_devices_without_pictures_or_classes(
+    monkeypatch: pytest.MonkeyPatch, ovsdino_run: Callable[..., object], tiny_bundle: Path
+) -> None:
+    ran = ovsdino_run("--list-devices")
+    assert ran.code == 0  # type: ignore[attr-defined]
+    lines = ran.out.splitlines()  # type: ignore[attr-defined]
+    assert [line.split()[0] for line in lines] == ["cpu", "cuda", "tensorrt"]
+    document = json.loads(ovsdino_run("--list-devices", "--bundle", tiny_bundle, "--json").out)  # type: ignore[attr-defined]
+    assert [item["device"] for item in document] == ["cpu", "cuda", "tensorrt"]
+    assert document[0]["available"] is True
+    assert ovsdino_run("--classes", "car").code == 2  # type: ignore[attr-defined]
