@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from ovsdino_bench.accuracy_command import BlockOption, JsonOption, accuracy, merge
+from ovsdino_bench.parity_command import parity
 from ovsdino_bench.prepare_command import prepare
+from ovsdino_bench.reference_command import reference
 from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
@@ -19,6 +21,8 @@ app = typer.Typer(
 app.command()(prepare)
 app.command()(accuracy)
 app.command()(merge)
+app.command()(reference)
+app.command()(parity)
 
 
 @app.callback()

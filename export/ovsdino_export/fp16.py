@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovsdino_export.large_graph import save_proto
@@ -16,6 +15,7 @@ from ovsdino_export.operators import check_file
 from ovsdino_export.precision import Evidence, HalfGraph, half_graph
 from ovsdino_export.steps import Progress, silent
 from ovsdino_export.verify import load_golden
+from ovsdino_runtime.backends.recording import RecordingBackend
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle, revised_bundle
 from ovsdino_runtime.segmenter import Segmenter
@@ -97,31 +97,16 @@ def evidence_of(bundle: Bundle, pictures: Sequence[Path] = ()) -> Evidence:
     source = f"{len(windows)} golden windows against PyTorch FP32"
     embeddings = bundle.embeddings().embeddings
     if pictures:
-        seen = _Seen(bundle)
-        chosen = evenly(pictures, MOST_PICTURES)
+        seen = RecordingBackend(open_backend(bundle, "cpu"))
+        segmenter, chosen = Segmenter(bundle, seen), evenly(pictures, MOST_PICTURES)
         for picture in tqdm(chosen, "windows in FP32", unit="picture", leave=False, delay=1):
-            seen.segmenter.encode(picture)
-        kept = evenly(seen.kept, MOST_WINDOWS)
+            segmenter.encode(picture)
+        pairs = [pair for call in seen.kept for pair in zip(*call, strict=True)]
+        kept = evenly(pairs, MOST_WINDOWS)
         windows = np.concatenate([windows, *(window[None] for window, _ in kept)])
         features = np.concatenate([features, *(feature[None] for _, feature in kept)])
         source += f", {len(kept)} windows of {len(chosen)} pictures against the FP32 graph"
     return Evidence(windows=windows, features=features, embeddings=embeddings, source=source)
-
-
-class _Seen:
-    """A CPU backend that keeps the windows it is given and what it made of them."""
-
-    name = "onnxruntime-cpu"
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._backend = open_backend(bundle, "cpu")
-        self.kept: list[tuple[NDArray[np.uint8], NDArray[np.float32]]] = []
-        self.segmenter = Segmenter(bundle, self)
-
-    def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        features = self._backend.features(windows)
-        self.kept += zip(windows, features, strict=True)
-        return features
 
 
 def evenly(items: Sequence[T], most: int) -> list[T]:
