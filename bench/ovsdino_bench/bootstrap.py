@@ -21,6 +21,7 @@ def miou_interval(
 
     A block bootstrap: runs of neighbouring frames are drawn with replacement, since frames of one
     drive are no independent samples. With a baseline both are drawn alike, so what is common cancels.
+    NaN where no class ever occurs.
 
     Args:
         counts: confusion counts by image in the order of the frames, int64 [N, C, C], or their sums
@@ -48,6 +49,8 @@ def miou_interval(
     values = _miou_of_draws(times, sums, block)
     if others is not None:
         values = values - _miou_of_draws(times, others, block)
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     outside = 100 * (1 - level) / 2
     low, high = np.nanpercentile(values, [outside, 100 - outside])
     return float(low), float(high)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
@@ -52,7 +53,8 @@ class Selection:
                 f"--showing names {unknown[0]!r}, which is no class of the data: {', '.join(labels)}"
             )
         places = [labels.index(name) for name in self.showing]
-        kept = [item for item in benchmark.images if _may_show(item, places)]
+        looked_at = tqdm(benchmark.images, "showing", unit="image", delay=1, leave=False, disable=None)
+        kept = [item for item in looked_at if _may_show(item, places)]
         if not kept:
             wanted = ",".join(self.showing)
             raise DataError(f"none of {len(benchmark.images)} images shows {wanted}; choose other classes")

@@ -104,10 +104,11 @@ def take_own_gpu(environment: MutableMapping[str, str]) -> None:
     local = environment.get("LOCAL_RANK", "")
     if not local.isdecimal():
         return
-    visible = [item for item in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if item]
-    if not visible:
+    if "CUDA_VISIBLE_DEVICES" not in environment:
         environment["CUDA_VISIBLE_DEVICES"] = local
-    elif len(visible) > 1:
+        return
+    visible = environment["CUDA_VISIBLE_DEVICES"].split(",")
+    if len(visible) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = visible[int(local) % len(visible)]
 
 

@@ -287,6 +287,37 @@ def test_one_picture_that_cannot_be_read_costs_only_itself(
     )
 
 
+def test_a_set_measured_in_part_says_so(
+    prepared: Callable[[str], Tree], world_bundle: Path, bench: Callable[..., Ran], tmp_path: Path
+) -> None:
+    tree = prepared("voc21")
+    open_benchmark("voc21", tree.folder).images[0].image.unlink()
+    common = ("accuracy", "--bundle", world_bundle, "--dataset", f"voc21={tree.folder}")
+    refused = bench(*common)
+    assert refused.code == 1
+    assert "missing pictures: 1" in refused.error
+    done = bench(*common, "--partial", "--json", "--out", tmp_path / "out")
+    assert done.code == 0
+    assert json.loads(done.out)["dataset"] == {"images": 2, "published": 3, "left_out": 1}
+    assert (
+        "V21*: over 2 images in place of 3" in bench("table", "--paper", tmp_path / "out" / "voc21.json").out
+    )
+
+
+def test_labels_without_any_class_have_no_figure(
+    tmp_path: Path, world_bundle: Path, bench: Callable[..., Ran]
+) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (28, 28)).save(tmp_path / "images" / "a.png")
+    Image.new("L", (28, 28), 255).save(tmp_path / "labels" / "a.png")
+    common = ("accuracy", "--bundle", world_bundle, "--data", tmp_path, "--classes", "car,road")
+    row = json.loads(bench(*common, "--json").out)["backends"][0]
+    assert (row["miou"], row["miou_interval_95"]) == (None, [None, None])
+    assert row["iou"] == {"car": None, "road": None}
+    assert bench(*common).code == 0
+
+
 def test_where_no_picture_can_be_measured_nothing_is_reported(
     prepared: Callable[[str], Tree], world_bundle: Path, bench: Callable[..., Ran]
 ) -> None:

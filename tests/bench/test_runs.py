@@ -187,12 +187,14 @@ def test_a_launch_s_processes_take_a_shard_and_a_gpu_each() -> None:
     with pytest.raises(ValueError, match="RANK=x"):
         rank_of({"RANK": "x", "WORLD_SIZE": "8"})
     for visible, local, expected in (
-        ("", "2", "2"),
+        (None, "2", "2"),
         ("4,5,6", "2", "6"),
         ("7", "2", "7"),
+        ("", "2", ""),  # who hid all of them meant it
         ("4,5", None, "4,5"),
     ):
-        environment = {"CUDA_VISIBLE_DEVICES": visible} | ({} if local is None else {"LOCAL_RANK": local})
+        given = {"CUDA_VISIBLE_DEVICES": visible, "LOCAL_RANK": local}
+        environment = {name: value for name, value in given.items() if value is not None}
         take_own_gpu(environment)
         assert environment["CUDA_VISIBLE_DEVICES"] == expected
 

@@ -1,4 +1,4 @@
-"""COCO-Stuff and COCO-Object: val2017, with label maps made from raw stuffthingmaps (docs/benchmarks.md)."""
+"""COCO-Stuff and COCO-Object: val2017, and label maps made from raw stuffthingmaps (docs/benchmarks.md)."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ovsdino_bench.datasets.adapter import Conversion
 from ovsdino_bench.datasets.run_lengths import mask_of_run_lengths
@@ -24,7 +25,7 @@ CATEGORIES = (
     *(104, 105, 113, 115, 144, 158, 159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308),
     *(324, 326, 347, 349, 354, 355, 360, 366, 368, 397, 415, 416, 420, 424, 427, 440, 445, 454, 458),
 )
-_LABEL = {category: place + 1 for place, category in enumerate(CATEGORIES)}
+_LABEL = {0: 0, **{category: place + 1 for place, category in enumerate(CATEGORIES)}}  # 0 is background
 Annotation = tuple[int, Mapping[str, Any]]
 
 
@@ -57,7 +58,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], Mapping[int, list[Annotatio
     if not path.is_file():
         raise DataError(f"{path} is missing; download {JSON} of PASCAL in Detail and put it there")
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8") as file, tqdm(desc=f"reading {JSON}", disable=None):
             data = json.load(file)
         images = [item for item in data["images"] if item["phase"] == "val"]
         for item in images:
@@ -80,7 +81,7 @@ def _drawn(annotations: Sequence[Annotation], size_hw: tuple[int, int], where: s
     for category, segmentation in annotations:
         if category not in _LABEL:
             raise DataError(
-                f"{where} has the category {category}, which is none of the {len(_LABEL)} counted"
+                f"{where} has the category {category}, which is none of the {len(CATEGORIES)} counted"
             )
         try:
             mask = mask_of_run_lengths(segmentation)
