@@ -150,7 +150,7 @@ def record(
     listed: list[dict[str, Any]] = []
     with atomic_file(path) as staged, zipfile.ZipFile(staged, "w", zipfile.ZIP_STORED) as archive:
         for index, image in enumerate(images):
-            parts = {"windows": image.windows, "features": image.features}
+            parts: dict[str, NDArray[Any]] = {"windows": image.windows, "features": image.features}
             if image.truth is not None:
                 parts["truth"] = image.truth
             for name, values in parts.items():
