@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import sys
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ovsdino.backbone import create_vit
 from ovsdino_runtime.errors import CheckpointError
 
+_OWN = "backbone.vit."  # before the backbone's tensors in our checkpoints
 _WRAPPERS = ("pretrained.", "module.", "backbone.", "model.")
 _HUB_SUFFIXES = (".safetensors", ".pth", ".bin", ".pt")
 
@@ -56,9 +58,9 @@ def load_backbone_weights(name: str, source: str | None = None) -> BackboneWeigh
 
     Args:
         name: timm's architecture name, with or without a weights tag.
-        source: a .safetensors or .pth file under DINO's, DINOv2's, DINOv3's or timm's tensor names;
-            `hub:OWNER/REPO[/FILE]` on the Hugging Face hub; `random:SEED`; None takes timm's own
-            weights for `name` from the hub.
+        source: a .safetensors or .pth file under DINO's, DINOv2's, DINOv3's or timm's tensor names; a
+            checkpoint of ours that holds its backbone, of windows of any size; `hub:OWNER/REPO[/FILE]` on
+            the Hugging Face hub; `random:SEED`; None takes timm's own weights for `name` from the hub.
 
     Raises:
         CheckpointError: no such file or repository, or the tensors are not this backbone's.
@@ -68,7 +70,25 @@ def load_backbone_weights(name: str, source: str | None = None) -> BackboneWeigh
     if source.startswith("random:"):
         return _random(name, source)
     path = _download(source) if source.startswith("hub:") else Path(source)
+    if path.is_dir():
+        return _of_checkpoint(name, path)
     return _canonical(name, source, _read(path))
+
+
+def _of_checkpoint(name: str, folder: Path) -> BackboneWeights:
+    """Return the backbone inside a complete checkpoint: a training on small windows goes on on large ones."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        side = int(config["model"]["window_px"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder} is neither a weights file nor a checkpoint with a config.json ({error!r})"
+        ) from error
+    stored = _read(folder / "model.safetensors")
+    tensors = {key[len(_OWN) :]: value.float() for key, value in stored.items() if key.startswith(_OWN)}
+    with torch.device("meta"):
+        native = create_vit(name, side)
+    return _checked(name, str(folder), tensors, native)
 
 
 def _random(name: str, source: str) -> BackboneWeights:
@@ -113,6 +133,15 @@ def _canonical(name: str, source: str, tensors: dict[str, Tensor]) -> BackboneWe
     except (LookupError, RuntimeError, AssertionError, AttributeError, TypeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{source} does not fit the backbone {name}: {reason}") from error
+    return _checked(name, source, converted, native)
+
+
+def _checked(name: str, source: str, converted: dict[str, Tensor], native: nn.Module) -> BackboneWeights:
+    """Return weights that are exactly a ViT's own.
+
+    Raises:
+        CheckpointError: tensors are missing, left over or of another shape.
+    """
     wanted = {key: tuple(value.shape) for key, value in native.state_dict().items()}
     missing = sorted(set(wanted) - set(converted))
     extra = sorted(key for key in set(converted) - set(wanted) if not key.startswith(("head.", "mask_token")))

@@ -63,6 +63,17 @@ class KnownNames:
         digest = hashlib.sha256("\n".join(names).encode() + np.ascontiguousarray(vectors).tobytes())
         return vectors, digest.hexdigest()
 
+    def identity(self) -> str:
+        """Return a digest of the names and of what gives their vectors, the same on every machine.
+
+        An encoder's own vectors differ in their last bits from machine to machine, its name does not.
+        """
+        if self._ready is not None:
+            return self.all()[1]
+        names = "\n".join(sorted(self.names))
+        maker = text.text_model_name(self._model, self._pretrained)
+        return hashlib.sha256(f"{names}\n{maker}".encode()).hexdigest()
+
 
 def training_classes(
     config: TrainConfig, known: KnownNames, sources: Sequence[Source], extra: Sequence[Source]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ovsdino import options as o
-from ovsdino.options import Device, Precision
+from ovsdino.options import Device, Head, Precision
 from ovsdino.running import command_line, train
 from ovsdino_runtime.extras import needing
 
@@ -25,6 +25,7 @@ def distill(
     backbone: o.Backbone = "ovsdino_nano_patch16",
     backbone_weights: o.BackboneWeights = "random:0",
     window_px: o.WindowPx = 448,
+    head: o.HeadOption = Head.structure,
     decoder_stride: o.DecoderStride = 2,
     shorten_text: o.ShortenText = 128,
     text_embeddings: o.TextEmbeddings = None,
@@ -63,7 +64,9 @@ def distill(
 
     The loss is L_seg (eq. 15) plus, at every place of an image, the divergence from the teacher's
     distribution over the known names. The teacher sees fixed crops once (--cache-views of each photograph);
-    the student sees the same crops in ever new colours, blur and noise.
+    the student sees the same crops in ever new colours, blur and noise. Of --labelled-only data every crop is
+    new. A training on small windows (--window-px 224 --head linear, quick) goes on on large ones with
+    --backbone-weights CHECKPOINT.
     """
     with needing("train", "distilling"):
         from ovsdino.config import ModelConfig
@@ -78,6 +81,8 @@ def distill(
             model=ModelConfig(
                 backbone=backbone,
                 window_px=window_px,
+                head=head.value,
+                gate=head is Head.structure,
                 alignment=False,
                 backbone_trainable_blocks=0,
                 whole_backbone=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -67,24 +68,43 @@ class ScoreTeacher(nn.Module):
             return F.interpolate(scores, size=self.shape[1:], mode="bilinear", antialias=True)
 
 
+@dataclass(frozen=True)
+class KnownText:
+    """The text vectors of the known names.
+
+    Attributes:
+        vectors: the text encoder's, unit float32 [N, D].
+        digest: of the names and their vectors.
+        made_by: the text encoder; empty where nobody said.
+    """
+
+    vectors: Tensor
+    digest: str
+    made_by: str
+
+
 def load_score_teacher(
-    checkpoint: Path, backbone_weights: str | None, text: Tensor, text_digest: str, grid: int
+    checkpoint: Path, backbone_weights: str | None, text: KnownText, grid: int
 ) -> ScoreTeacher:
     """Return a checkpoint as a teacher.
 
     Args:
         checkpoint: what a training wrote, or a published one.
         backbone_weights: where its backbone's weights are; None takes the source it names.
-        text: see `ScoreTeacher`.
-        text_digest: of the names and their vectors.
+        text: the known names.
         grid: see `ScoreTeacher`.
 
     Raises:
-        CheckpointError: it cannot be loaded or cannot teach.
+        CheckpointError: it cannot be loaded or cannot teach, or was trained for another text encoder.
     """
-    model, _ = load_checkpoint(checkpoint, backbone_weights)
+    model, info = load_checkpoint(checkpoint, backbone_weights)
+    if info.text_model and text.made_by and info.text_model != text.made_by:
+        raise CheckpointError(
+            f"the teacher was trained for the text encoder {info.text_model}, but the student's text vectors "
+            f"are of {text.made_by}; name the same with --text-model and --text-pretrained"
+        )
     weights = fingerprint(model.state_dict())
-    return ScoreTeacher(model, text, f"scores {grid} {text_digest[:32]} {weights[:32]}", grid)
+    return ScoreTeacher(model, text.vectors, f"scores {grid} {text.digest[:32]} {weights[:32]}", grid)
 
 
 def distillation_loss(scores: Tensor, target: Tensor, temperature: float) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ovsdino.backbone_weights import BackboneWeights
+from ovsdino.class_text import KnownNames
 from ovsdino.data.classes import ClassTable
 from ovsdino.data.samples import Sample
 from ovsdino.settings import TrainConfig
@@ -25,6 +26,7 @@ def foundation_of(
     config: TrainConfig,
     weights: BackboneWeights | None,
     teacher: Teacher | None,
+    known: KnownNames,
     table: ClassTable,
     training: Samples,
     validation: Samples,
@@ -35,6 +37,7 @@ def foundation_of(
         config: its settings.
         weights: the backbone's; None for a model without backbone.
         teacher: None where there is none.
+        known: all names and their text vectors; what distils or shortens text depends on every one.
         table: the classes and their text vectors.
         training: what is trained on.
         validation: what is validated on.
@@ -46,6 +49,7 @@ def foundation_of(
         "the list of training images": _names_digest(training),
         "the list of validation images": _names_digest(validation),
         "the text vectors' digest": _text_digest(config, table),
+        "the known names' digest": known.identity() if config.distill or config.shorten_text else None,
     }
 
 

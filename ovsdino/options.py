@@ -114,7 +114,11 @@ Negatives = Annotated[int, _panel("Absent classes asked of an image.", _DATA)]
 Backbone = Annotated[str, _panel("timm's name of a ViT.", _MODEL)]
 BackboneWeights = Annotated[
     Optional[str],  # noqa: UP045
-    _panel("File, hub:OWNER/REPO[/FILE] or random:SEED; timm's own from the hub by default.", _MODEL),
+    _panel(
+        "File, checkpoint that holds its backbone, hub:OWNER/REPO[/FILE] or random:SEED; timm's own from the "
+        "hub by default.",
+        _MODEL,
+    ),
 ]
 WindowPx = Annotated[int, _panel("Side of the model's input.", _MODEL)]
 LayersOption = Annotated[Layers, _panel("Blocks fused into the last (table 3).", _MODEL)]

@@ -14,7 +14,7 @@ from ovsdino.data.augment import Augmentation
 from ovsdino.data.dataset import ViewDataset
 from ovsdino.data.samples import Sample, Source
 from ovsdino.data.specs import held_out, read_source
-from ovsdino.distillation import Distillation, ScoreTeacher, load_score_teacher
+from ovsdino.distillation import Distillation, KnownText, ScoreTeacher, load_score_teacher
 from ovsdino.distributed import Ranks
 from ovsdino.foundation import Foundation, check_foundation, foundation_of
 from ovsdino.model import OVSDINO
@@ -91,7 +91,7 @@ def prepare(
     names, untrained = trained_names(table, train_samples)
     if untrained:
         say(f"note: {untrained}")
-    foundation = foundation_of(config, weights, teacher, table, train_samples, val_samples)
+    foundation = foundation_of(config, weights, teacher, known, table, train_samples, val_samples)
     if begun_on is not None:
         check_foundation(begun_on, foundation)
     torch.manual_seed(config.seed)
@@ -99,7 +99,7 @@ def prepare(
     if weights is not None:
         model.load_backbone(weights)
     if model.text_map is not None:
-        model.text_map.copy_(torch.from_numpy(principal_map(known.all()[0], settings.embedding_dim)))
+        model.text_map.copy_(_text_map(known, settings.embedding_dim))
     model.to(ranks.device)
     if teacher is not None:
         teacher.to(ranks.device)
@@ -204,6 +204,16 @@ def _model_config(config: TrainConfig, teacher: Teacher | None, text_dim: int) -
         raise CheckpointError(f"text vectors of {text_dim} numbers cannot be shortened: {error}") from error
 
 
+def _text_map(known: KnownNames, numbers: int) -> torch.Tensor:
+    vectors, _ = known.all()
+    if numbers > len(vectors):
+        raise CheckpointError(
+            f"text vectors cannot be shortened to {numbers} numbers by the {len(vectors)} names that are "
+            f"known; shorten them to {len(vectors)} or fewer"
+        )
+    return torch.from_numpy(principal_map(vectors, numbers))
+
+
 def _distillation(
     config: TrainConfig, known: KnownNames, untaught: frozenset[int], device: torch.device
 ) -> Distillation | None:
@@ -218,9 +228,9 @@ def _teacher(config: TrainConfig, known: KnownNames) -> SamTeacher | ScoreTeache
     if config.distill is not None:
         vectors, digest = known.all()
         wanted = config.distill
-        return load_score_teacher(
-            wanted.checkpoint, wanted.backbone_weights, torch.from_numpy(vectors), digest, _TAUGHT_GRID
-        )
+        made_by, _ = text_model_of(config, int(vectors.shape[1]))
+        text = KnownText(torch.from_numpy(vectors), digest, made_by)
+        return load_score_teacher(wanted.checkpoint, wanted.backbone_weights, text, _TAUGHT_GRID)
     if config.model.encoder and not config.model.alignment:
         return None
     return load_teacher(config.teacher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from ovsdino.checkpoint import WEIGHTS, CheckpointInfo, read_info, read_tensors,
 from ovsdino_runtime.errors import CheckpointError, OutputError
 
 # An absolute path, or one from a home or parent folder: everything before its last part is private.
-_PATH = re.compile(
-    r"(?<![\w./~\\-])(?:~[\w.-]*|\.\.|[A-Za-z]:)?[/\\](?:[^\s:,;'\"/\\]+[/\\]+)*([^\s:,;'\"/\\]+)"
-)
+_START = r"(?:~[\w.-]*|\.\.|[A-Za-z]:)?[/\\](?![/\\])"
+_BEGINS = re.compile(_START)
+_WITHIN = re.compile(rf"(?<![\w./~\\-]){_START}(?:[^\s:,;'\"/\\]+[/\\]+)*[^\s:,;'\"/\\]+")
+_PARTS = re.compile(r"((?<!(?<![\w./~\\-])[A-Za-z]):|=)")  # kind:path:names, --option=path; not C:\path
 _ELSEWHERE = ("hub:", "timm:", "random:")  # sources that mean the same on every machine
 
 
@@ -63,7 +65,8 @@ def publish(
         info,
         name=name,
         license=license,
-        backbone=info.backbone and replace(info.backbone, source=_findable(info, backbone_source)),
+        backbone=info.backbone and replace(info.backbone, source=_source(info, backbone_source)),
+        text_model=_reduced(info.text_model, removed),
         training=_without_folders(info.training, removed),
     )
     if out.exists():
@@ -72,9 +75,11 @@ def publish(
     return Published(len(tensors), (out / WEIGHTS).stat().st_size, tuple(sorted(removed)))
 
 
-def _findable(info: CheckpointInfo, given: str | None) -> str:
+def _source(info: CheckpointInfo, given: str | None) -> str:
     """Return a source of the backbone that means something on other machines."""
     source = given or (info.backbone.source if info.backbone else "")
+    if info.complete and not source.startswith(_ELSEWHERE):
+        return "in the checkpoint"  # nobody needs to find it elsewhere
     if not source.startswith(_ELSEWHERE):
         raise CheckpointError(
             f"the checkpoint sits on a backbone from {source}, which others do not have; name where they "
@@ -86,17 +91,31 @@ def _findable(info: CheckpointInfo, given: str | None) -> str:
 def _without_folders(record: Mapping[str, Any], removed: set[str]) -> dict[str, Any]:
     """Return a record in which paths of this machine are reduced to their last part."""
 
-    def reduced(value: Any) -> Any:
+    def reduced(value: Any, key: str = "") -> Any:
         if isinstance(value, str):
-            return _PATH.sub(last_part, value)
+            if key != "command":
+                return _reduced(value, removed)
+            return shlex.join(_reduced(word, removed) for word in shlex.split(value))
         if isinstance(value, Mapping):
-            return {key: reduced(item) for key, item in value.items()}
+            return {name: reduced(item, name) for name, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [reduced(item) for item in value]
         return value
 
-    def last_part(path: re.Match[str]) -> str:
-        removed.add(path.group(0)[: -len(path.group(1))])
-        return path.group(1)
+    return {key: reduced(value, key) for key, value in record.items()}
 
-    return {key: reduced(value) for key, value in record.items()}
+
+def _reduced(text: str, removed: set[str]) -> str:
+    """Return a text in which paths are reduced; what is a path from its beginning may hold spaces."""
+
+    def last_part(path: str) -> str:
+        body = path.rstrip("/\\")
+        cut = max(body.rfind("/"), body.rfind("\\")) + 1
+        if cut:
+            removed.add(path[:cut])
+        return path[cut:]
+
+    return "".join(
+        last_part(part) if _BEGINS.match(part) else _WITHIN.sub(lambda found: last_part(found[0]), part)
+        for part in _PARTS.split(text)
+    )

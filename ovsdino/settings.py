@@ -189,7 +189,7 @@ class TrainConfig:
 
         A training may go on from another place and another device, not with another of these.
         """
-        free = (
+        free = {
             "out",
             "cache_folder",
             "device",
@@ -199,7 +199,9 @@ class TrainConfig:
             "resume",
             "command",
             "micro_batch",
-        )
+        }
+        if self.model.whole_backbone:
+            free.discard("micro_batch")  # such a backbone may have BatchNorm, whose statistics are of these
         values = dataclasses.asdict(self)
         values["model"] = self.model.to_dict()
         return {name: _plain(value) for name, value in values.items() if name not in free}

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,22 @@ class TextModel:
 
 
 def text_model_name(model: str | None = None, pretrained: str | None = None) -> str:
-    """Return what checkpoints and bundles call a text encoder; None is the paper's."""
-    return f"open_clip {model or MODEL} {pretrained or PRETRAINED}"
+    """Return what checkpoints and bundles call a text encoder; None is the paper's.
+
+    A file of weights is called by its name and hash, the same wherever it lies.
+    """
+    weights = pretrained or PRETRAINED
+    path = Path(weights)
+    if path.is_file():
+        state = path.stat()
+        weights = f"{path.name} {_digest(path, state.st_size, state.st_mtime_ns)}"
+    return f"open_clip {model or MODEL} {weights}"
+
+
+@cache
+def _digest(path: Path, size: int, changed_ns: int) -> str:
+    """Return the beginning of a file's SHA-256; size and time tell whether it is still the same file."""
+    return f"sha256:{sha256_of(path)[:16]}"
 
 
 def load_text_model(model: str = MODEL, pretrained: str = PRETRAINED) -> TextModel:

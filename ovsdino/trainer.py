@@ -109,7 +109,9 @@ class _Training:
         self.objective: nn.Module = prepared.objective
         if ranks.world > 1:
             # Every trainable parameter is in every forward pass, whatever the switches: none is unused.
-            self.objective = DistributedDataParallel(prepared.objective, broadcast_buffers=False)
+            # Running statistics of BatchNorm, in a backbone that learns as a whole, are the first process's.
+            statistics = any(name.endswith("running_mean") for name, _ in self.model.named_buffers())
+            self.objective = DistributedDataParallel(prepared.objective, broadcast_buffers=statistics)
         self.share = config.batch_size // ranks.world
         self.steps_per_epoch = -(-len(prepared.training) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch

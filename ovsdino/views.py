@@ -169,10 +169,8 @@ class _Writer:
         """Write views from `slot` on, then list them; return the planes of masks written so far."""
         side = self.layout.mask_px
         for name, values in self._features(chunk).items():
-            size = int(values[0].nbytes)
             with _opened(self.folder / name) as file:
-                file.seek(slot * size)
-                file.write(values.tobytes())
+                _write_sparse(file, slot * int(values[0].nbytes), values)
                 _sync(file)
         lines: list[str] = []
         with _opened(self.folder / "masks") as file:
@@ -217,6 +215,21 @@ class _Writer:
             seen = np.stack([view.teacher_image for view in chunk if view.teacher_image is not None])
             taught[shown] = teacher.features(torch.from_numpy(seen).to(self.device)).float().cpu()
         return taught
+
+
+def _write_sparse(file: BinaryIO, start: int, rows: NDArray[np.floating]) -> None:
+    """Write records from a byte on; one of zeros, as of views the teacher does not see, takes no disk.
+
+    Where an interrupted run left something behind `start`, it goes.
+    """
+    file.truncate(start)
+    file.seek(start)
+    for row in rows:
+        if row.any():
+            file.write(row.tobytes())
+        else:
+            file.seek(row.nbytes, os.SEEK_CUR)
+    file.truncate()
 
 
 def _opened(path: Path) -> BinaryIO:

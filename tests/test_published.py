@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from ovsdino.checkpoint import CONFIG, WEIGHTS, read_info
 from ovsdino_bench.accuracy import measure
 from ovsdino_bench.folder import labelled_folder
-from ovsdino_bench.tables import markdown, read_report
+from ovsdino_bench.report import read_reports
+from ovsdino_bench.tables import markdown
 from ovsdino_export.class_vectors import TextSource
 from ovsdino_export.pipeline import export_onnx
 from ovsdino_runtime.backends.selection import choose_backend
@@ -66,8 +67,8 @@ def test_its_kernels_and_matrices_are_fp16_and_only_what_was_trained() -> None:
 
 def test_the_card_s_figures_are_those_of_the_result_files() -> None:
     card = (CHECKPOINT / "README.md").read_text(encoding="utf-8")
-    assert markdown([("CamVid val", read_report(RESULTS / "published.json"))]) in card
-    handful = read_report(RESULTS / "handful.json")["backends"][-1]["miou"]
+    assert markdown([("CamVid val", read_reports(RESULTS / "published.json")[0])]) in card
+    handful = read_reports(RESULTS / "handful.json")[0]["backends"][-1]["miou"]
     assert f"{100 * handful:.2f}" in card
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from ovsdino_bench.benchmark import own_data
 from ovsdino_bench.bootstrap import miou_interval
-from ovsdino_bench.boundary import BoundaryCounts, count_boundaries
-from ovsdino_bench.folder import UNLABELLED, LabelledImage
+from ovsdino_bench.boundary import BoundaryCounts
+from ovsdino_bench.confusions import Confusions
+from ovsdino_bench.folder import LabelledImage
+from ovsdino_bench.results import BackendCounts, ImageResult, boundaries_of
 from ovsdino_runtime.backends import Backend
-from ovsdino_runtime.bundle import IMAGE_GRAPH, Bundle
-from ovsdino_runtime.errors import DataError
-from ovsdino_runtime.manifest import Manifest
-from ovsdino_runtime.metrics import confusion, iou_per_class, mean_iou
+from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.errors import DataError, ImageError
+from ovsdino_runtime.metrics import iou_per_class, mean_iou
 from ovsdino_runtime.segmenter import Question, Segmenter
 
 _MISTAKES = 3  # classes that a class is mistaken for, in a report
@@ -30,19 +31,19 @@ class Accuracy:
     Attributes:
         backend: what ran.
         names: the classes.
-        counts: pixels by image and (true, predicted) class, int64 [N, C, C].
+        counts: pixels by image and (true, predicted) class.
         boundaries: boundary pixels by class, over all images.
     """
 
     backend: str
     names: tuple[str, ...]
-    counts: NDArray[np.int64]
+    counts: Confusions
     boundaries: BoundaryCounts
 
     @property
     def miou(self) -> float:
         """Mean IoU in [0, 1]."""
-        return mean_iou(self.counts.sum(axis=0))
+        return mean_iou(self.counts.total())
 
     def as_dict(self, block: int = 1) -> dict[str, Any]:
         """Return the figures as JSON takes them; null where a class never occurs.
@@ -52,15 +53,16 @@ class Accuracy:
         """
         score = self.boundaries.f_score()
         known = score[np.isfinite(score)]
+        total = self.counts.total()
         return {
             "backend": self.backend,
-            "miou": self.miou,
-            "miou_interval_95": list(miou_interval(self.counts, block=block)),
+            "miou": _or_null(mean_iou(total)),
+            "miou_interval_95": [_or_null(end) for end in miou_interval(self.counts.sums(), block=block)],
             "block": block,
-            "iou": _by_name(self.names, iou_per_class(self.counts.sum(axis=0))),
+            "iou": _by_name(self.names, iou_per_class(total)),
             "boundary_f_mean": float(known.mean()) if known.size else None,
             "boundary_f": _by_name(self.names, score),
-            "taken_for": _taken_for(self.names, self.counts.sum(axis=0)),
+            "taken_for": _taken_for(self.names, total),
         }
 
 
@@ -69,19 +71,65 @@ class Comparison:
     """Accuracy of every backend, and how far their labels agree with the first one's.
 
     Attributes:
-        images: number of images.
+        images: the images that were measured, by file name.
+        failures: those that could not be: file name, and why.
         accuracies: one a backend, in the order given.
         label_agreement: by backend name, share of pixels with the first backend's label.
     """
 
-    images: int
+    images: tuple[str, ...]
+    failures: tuple[tuple[str, str], ...]
     accuracies: tuple[Accuracy, ...]
     label_agreement: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, names: tuple[str, ...], backends: Sequence[str], results: Iterable[ImageResult]
+    ) -> Comparison:
+        """Add up what images gave; the order in which they come does not matter.
+
+        Args:
+            names: the classes.
+            backends: what ran, in the order of the results' counts.
+            results: of every image.
+
+        Raises:
+            DataError: no image could be measured.
+        """
+        ordered = sorted(results, key=lambda item: item.place)
+        measured = [item for item in ordered if not item.error]
+        failures = tuple((item.image, item.error) for item in ordered if item.error)
+        if not measured:
+            raise DataError(
+                f"none of {len(ordered)} images could be measured, the first because: {failures[0][1]}"
+                if failures
+                else "there is no image to measure"
+            )
+        pixels = sum(item.pixels for item in measured)
+        accuracies, agreement = [], {}
+        for number, backend in enumerate(backends):
+            parts = [item.backends[number] for item in measured]
+            accuracies.append(
+                Accuracy(
+                    backend=backend,
+                    names=names,
+                    counts=Confusions.of_images([part.confusion for part in parts], len(names)),
+                    boundaries=boundaries_of([part.boundary for part in parts], len(names)),
+                )
+            )
+            agreement[backend] = sum(part.same for part in parts) / pixels
+        return cls(
+            images=tuple(item.image for item in measured),
+            failures=failures,
+            accuracies=tuple(accuracies),
+            label_agreement=agreement,
+        )
 
     def as_dict(self, block: int = 1) -> dict[str, Any]:
         """Return the figures as JSON takes them; `block` as in `Accuracy.as_dict`."""
         return {
-            "images": self.images,
+            "images": len(self.images),
+            "failed": [{"image": image, "error": error} for image, error in self.failures],
             "backends": [item.as_dict(block) for item in self.accuracies],
             "label_agreement_with_first": dict(self.label_agreement),
         }
@@ -100,57 +148,47 @@ def measure(
             `-` for values that are unlabelled.
 
     Raises:
-        DataError: labels and picture differ in size, or labels cannot be read.
-        ImageError: a picture cannot be read.
+        DataError: an image cannot be measured: it or its labels cannot be read, or differ in size.
     """
     segmenters = [Segmenter(bundle, backend) for backend in backends]
-    question: Question = segmenters[0].ask([name for name in classes if name != UNLABELLED], "none")
-    classes_asked = len(question.names)
-    counts: list[list[NDArray[np.int64]]] = [[] for _ in backends]
-    boundaries = [BoundaryCounts.none(classes_asked) for _ in backends]
-    same = np.zeros(len(backends), dtype=np.int64)
-    pixels = 0
-    for item in tqdm(images, desc="accuracy", unit="image"):
-        truth = item.truth()
-        results = [segmenter.segment(item.image, question).labels for segmenter in segmenters]
-        if truth.shape != results[0].shape:
-            raise DataError(f"{item.image} is {results[0].shape}, but its labels are {truth.shape}")
-        for index, labels in enumerate(results):
-            counts[index].append(confusion(truth, labels, classes_asked))
-            boundaries[index] += count_boundaries(truth, labels, classes_asked)
-            same[index] += int((labels == results[0]).sum())
-        pixels += truth.size
-    return Comparison(
-        images=len(images),
-        accuracies=tuple(
-            Accuracy(backend=backend.name, names=question.names, counts=np.stack(count), boundaries=ring)
-            for backend, count, ring in zip(backends, counts, boundaries, strict=True)
-        ),
-        label_agreement={
-            backend.name: float(agreeing / pixels) for backend, agreeing in zip(backends, same, strict=True)
-        },
-    )
+    question = own_data("", images, classes).question(segmenters[0])
+    results = list(count_images(segmenters, question, enumerate(images)))
+    found = Comparison.of(question.names, [backend.name for backend in backends], results)
+    if found.failures:
+        raise DataError(found.failures[0][1])
+    return found
 
 
-def describe(manifest: Manifest, data: str) -> dict[str, Any]:
-    """Return what was measured, as JSON takes it.
+def count_images(
+    segmenters: Sequence[Segmenter], question: Question, images: Iterable[tuple[int, LabelledImage]]
+) -> Iterator[ImageResult]:
+    """Return what each image gives, one after the other; one that cannot be measured gives its error.
 
     Args:
-        manifest: the bundle's.
-        data: how the data were named.
+        segmenters: one a backend; the first is the reference for agreement.
+        question: the classes, in the order of the places in the ground truth.
+        images: place and picture.
+
+    Raises:
+        InferenceError: a backend fails, which is no fault of the image.
     """
-    recorded = manifest.provenance
-    return {
-        "data": data,
-        "model": {
-            "name": manifest.name,
-            "backbone": manifest.backbone.name,
-            "grid_hw": list(manifest.grid_hw),
-            "steps": recorded.get("steps_done"),
-            "scalars": recorded.get("scalars"),
-            "image_graph_sha256": manifest.files[IMAGE_GRAPH].sha256,
-        },
-    }
+    for place, item in images:
+        try:
+            truth = item.truth()
+            found = [segmenter.segment(item.image, question).labels for segmenter in segmenters]
+            if truth.shape != found[0].shape:
+                raise DataError(f"{item.image} is {found[0].shape}, but its labels are {truth.shape}")
+        except (DataError, ImageError) as error:
+            yield ImageResult(place=place, image=item.image.name, error=str(error))
+            continue
+        yield ImageResult(
+            place=place,
+            image=item.image.name,
+            pixels=int(truth.size),
+            backends=tuple(
+                BackendCounts.of(truth, labels, found[0], len(question.names)) for labels in found
+            ),
+        )
 
 
 def _taken_for(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, dict[str, float]]:
@@ -162,6 +200,10 @@ def _taken_for(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, dic
         most = [other for other in np.argsort(-shares, kind="stable")[:_MISTAKES] if shares[other] > 0]
         mistaken[name] = {names[other]: float(shares[other]) for other in most}
     return mistaken
+
+
+def _or_null(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:

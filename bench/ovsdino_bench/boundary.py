@@ -75,17 +75,30 @@ def count_boundaries(
     judged = _distance_to(truth == IGNORE) > limit
     rows = np.zeros((4, classes), dtype=np.int64)
     for index in range(classes):
-        true, found = _ring(truth == index), _ring(predicted == index)
-        if not true.any() and not found.any():
+        masks = truth == index, predicted == index
+        box = _box_around(masks[0] | masks[1])
+        if box is None:
             continue
+        true, found = (_ring(mask[box]) for mask in masks)
         near_true, near_found = _distance_to(true) <= limit, _distance_to(found) <= limit
         rows[:, index] = [
-            int((found & judged).sum()),
-            int((found & judged & near_true).sum()),
-            int((true & judged).sum()),
-            int((true & judged & near_found).sum()),
+            int((found & judged[box]).sum()),
+            int((found & judged[box] & near_true).sum()),
+            int((true & judged[box]).sum()),
+            int((true & judged[box] & near_found).sum()),
         ]
     return BoundaryCounts(found=rows[0], found_right=rows[1], true=rows[2], true_met=rows[3])
+
+
+def _box_around(mask: Mask) -> tuple[slice, slice] | None:
+    """Return the rows and columns that hold a mask and one pixel around it; None if it is empty.
+
+    Both rings of a class lie in it, and so do the distances between them.
+    """
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if width == 0:
+        return None
+    return slice(max(top - 1, 0), top + height + 1), slice(max(left - 1, 0), left + width + 1)
 
 
 def _ring(mask: Mask) -> Mask:

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated
 
 import typer
 
+from ovsdino_bench.accuracy_command import BlockOption, JsonOption, accuracy, merge
+from ovsdino_bench.parity_command import parity
+from ovsdino_bench.prepare_command import prepare
+from ovsdino_bench.reference_command import reference
 from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
-
-if TYPE_CHECKING:
-    from ovsdino_bench.folder import LabelledImage
-
-
-class Device(str, Enum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
+app.command()(prepare)
+app.command()(accuracy)
+app.command()(merge)
+app.command()(reference)
+app.command()(parity)
 
 
 @app.callback()
@@ -42,92 +37,15 @@ def bench(
         ),
     ] = False,
 ) -> None:
-    """Measure the accuracy of a bundle, and of the checkpoint it was exported from."""
-
-
-@app.command()
-def accuracy(
-    bundle: Annotated[Path, typer.Option(help="Bundle to measure.")],
-    data: Annotated[
-        str,
-        typer.Option(
-            help="Folder with images/ and labels/ (PNG indices, 255 ignored), coco:JSON:IMAGES or yolo:DIR."
-        ),
-    ],
-    classes: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads this at run time on Python 3.10
-        typer.Option(
-            help="Names of a folder in label order; label=prompt asks for another name, - is unlabelled."
-        ),
-    ] = None,
-    showing: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Use only images that show one of these classes."),
-    ] = None,
-    checkpoint: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Measure this checkpoint in PyTorch too, in the same run."),
-    ] = None,
-    backbone_weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where to run the bundle.")] = Device.auto,
-    every: Annotated[int, typer.Option(min=1, help="Use only every so many-th image.")] = 1,
-    limit: Annotated[int, typer.Option(min=0, help="Use only the first of them; 0 uses all.")] = 0,
-    block: Annotated[
-        int, typer.Option(min=1, help="Neighbouring frames that count as one sample of the interval.")
-    ] = 1,
-    counts: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Write every image's confusion counts here (.npz), for `compare`."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Measure mIoU by the sliding-window protocol, through the ONNX bundle and optionally PyTorch."""
-    from ovsdino_bench.accuracy import describe, measure
-    from ovsdino_bench.counts import ImageCounts
-    from ovsdino_bench.tables import accuracy_table
-    from ovsdino_runtime.backends import Backend
-    from ovsdino_runtime.backends.selection import choose_backend
-    from ovsdino_runtime.bundle import Bundle
-
-    images, names = _pictures(data, classes)
-    opened = Bundle.open(bundle)
-    if showing is not None:
-        images = _showing(images, names, showing)
-    images = images[::every]
-    backends: list[Backend] = []
-    if checkpoint is not None:
-        with needing("bench", "measuring a checkpoint"):
-            from ovsdino.torch_backend import TorchBackend
-
-        backends.append(TorchBackend.open(checkpoint, backbone_weights))
-    backend, note = choose_backend(opened, device.value)
-    if note:
-        typer.echo(f"note: {note}", err=True)
-    backends.append(backend)
-    images = images[:limit] if limit else images
-    result = measure(opened, backends, images, names)
-    if counts is not None:
-        last = result.accuracies[-1]
-        files = tuple(item.image.name for item in images)
-        ImageCounts(names=last.names, images=files, counts=last.counts).save(counts)
-    if as_json:
-        report = {**describe(opened.manifest, data), **result.as_dict(block)}
-        typer.echo(json.dumps(report, indent=2))
-    else:
-        typer.echo(accuracy_table(result, block))
+    """Measure what a bundle does, and the checkpoint it was exported from."""
 
 
 @app.command()
 def compare(
     before: Annotated[Path, typer.Argument(help="Counts that `accuracy --counts` wrote.")],
     after: Annotated[Path, typer.Argument(help="Another model's, on the same images.")],
-    block: Annotated[
-        int, typer.Option(min=1, help="Neighbouring frames that count as one sample of the interval.")
-    ] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    block: BlockOption = 1,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what changed from one model to another, and whether it is more than noise."""
     from ovsdino_bench.counts import ImageCounts, gain
@@ -139,49 +57,22 @@ def compare(
 
 @app.command()
 def table(
-    reports: Annotated[list[Path], typer.Argument(help="Files that `accuracy --json` wrote.")],
+    reports: Annotated[list[Path], typer.Argument(help="Reports that `accuracy` wrote.")],
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Show the eight benchmarks beside the paper's Table 1.")
+    ] = False,
 ) -> None:
     """Print reports side by side as a Markdown table, named by their files."""
-    from ovsdino_bench.tables import markdown, read_report
+    from ovsdino_bench.paper import beside_the_paper
+    from ovsdino_bench.report import read_reports
+    from ovsdino_bench.tables import heading_of, markdown
 
-    typer.echo(markdown([(path.stem, read_report(path)) for path in reports]))
-
-
-def _pictures(data: str, classes: str | None) -> tuple[Sequence[LabelledImage], tuple[str, ...]]:
-    """Return labelled pictures and the names of their classes."""
-    from ovsdino_runtime.vocabulary import parse_classes
-
-    if data.startswith(("coco:", "yolo:")):
-        if classes is not None:
-            raise typer.BadParameter("--classes goes with a folder; give names after the data's last colon")
-        with needing("bench", "masks of objects"):
-            from ovsdino_bench.objects import labelled_objects
-        return labelled_objects(data)
-    if classes is None:
-        raise typer.BadParameter("a folder's labels are numbers; name them with --classes")
-    from ovsdino_bench.folder import labelled_folder
-
-    names = parse_classes(classes)
-    return labelled_folder(Path(data), names), names
-
-
-def _showing(images: Sequence[LabelledImage], names: Sequence[str], wanted: str) -> Sequence[LabelledImage]:
-    """Return the pictures that show one of some classes."""
-    import numpy as np
-
-    from ovsdino_bench.folder import UNLABELLED
-    from ovsdino_runtime.errors import DataError
-    from ovsdino_runtime.vocabulary import parse_classes
-
-    labels = [name.partition("=")[0] for name in names if name != UNLABELLED]
-    unknown = [name for name in parse_classes(wanted) if name not in labels]
-    if unknown:
-        raise DataError(f"--showing names {unknown[0]!r}, which is no class of the data: {', '.join(labels)}")
-    places = [labels.index(name) for name in parse_classes(wanted)]
-    kept = [item for item in images if np.isin(item.truth(), places).any()]
-    if not kept:
-        raise DataError(f"none of {len(images)} images shows {wanted}; choose other classes")
-    return kept
+    read = [(path, read_reports(path)) for path in reports]
+    if paper:
+        typer.echo(beside_the_paper([report for _, found in read for report in found]))
+        return
+    columns = [(heading_of(path.stem, report, found), report) for path, found in read for report in found]
+    typer.echo(markdown(columns))
 
 
 @app.command()
@@ -221,3 +112,7 @@ def merging(
 def main() -> None:
     """Run the command line."""
     command_line.run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovsdino_bench.bootstrap import miou_interval
+from ovsdino_bench.confusions import Confusions
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import atomic_file
 from ovsdino_runtime.metrics import iou_per_class, mean_iou
@@ -24,12 +24,12 @@ class ImageCounts:
     Attributes:
         names: the C classes.
         images: the N images, by file name.
-        counts: pixels by image and (true, predicted) class, int64 [N, C, C].
+        counts: pixels by image and (true, predicted) class.
     """
 
     names: tuple[str, ...]
     images: tuple[str, ...]
-    counts: NDArray[np.int64]
+    counts: Confusions
 
     def save(self, path: Path) -> None:
         """Write them as .npz; the file appears whole or not at all.
@@ -39,19 +39,26 @@ class ImageCounts:
         """
         with atomic_file(path) as staged, staged.open("wb") as file:
             np.savez_compressed(
-                file, names=np.array(self.names), images=np.array(self.images), counts=self.counts
+                file,
+                names=np.array(self.names),
+                images=np.array(self.images),
+                entries=self.counts.entries,
             )
 
     @classmethod
     def load(cls, path: Path) -> ImageCounts:
-        """Read what `save` wrote.
+        """Read what `save` wrote, or the dense counts that earlier versions wrote.
 
         Raises:
             DataError: the file is missing or something else.
         """
         try:
             with np.load(path, allow_pickle=False) as data:
-                names, images, counts = data["names"], data["images"], data["counts"]
+                names, images = np.atleast_1d(data["names"]), np.atleast_1d(data["images"])
+                if "entries" in data:
+                    counts = Confusions(images=images.size, classes=names.size, entries=data["entries"])
+                else:
+                    counts = Confusions.of(data["counts"].astype(np.int64, casting="same_kind"))
         except (
             OSError,
             ValueError,
@@ -64,11 +71,12 @@ class ImageCounts:
             raise DataError(
                 f"{path} holds no confusion counts ({error}); `ovsdino-bench accuracy --counts` writes them"
             ) from error
-        if counts.shape != (images.size, names.size, names.size) or counts.dtype.kind != "i":
-            raise DataError(f"{path} holds counts of {counts.shape} for {images.size} images; write it again")
-        return cls(
-            names=tuple(map(str, names)), images=tuple(map(str, images)), counts=counts.astype(np.int64)
-        )
+        if (counts.images, counts.classes) != (images.size, names.size):
+            raise DataError(
+                f"{path} holds counts of {counts.images} images and {counts.classes} classes, but names "
+                f"{images.size} and {names.size}; write it again"
+            )
+        return cls(names=tuple(map(str, names)), images=tuple(map(str, images)), counts=counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +126,14 @@ def gain(before: ImageCounts, after: ImageCounts, block: int) -> Gain:
                 f"the two have different {what} ({_first_difference(before, after, what)}); "
                 "compare what was measured on the same images and classes"
             )
-    if not np.array_equal(before.counts.sum(axis=2), after.counts.sum(axis=2)):
+    sums = before.counts.sums(), after.counts.sums()
+    if not np.array_equal(sums[0].true, sums[1].true):
         raise DataError("the two were measured on other labels; compare what was measured on the same")
-    totals = before.counts.sum(axis=0), after.counts.sum(axis=0)
+    totals = before.counts.total(), after.counts.total()
     difference = iou_per_class(totals[1]) - iou_per_class(totals[0])
     return Gain(
         miou=(mean_iou(totals[0]), mean_iou(totals[1])),
-        interval_95=miou_interval(after.counts, block=block, baseline=before.counts),
+        interval_95=miou_interval(sums[1], block=block, baseline=sums[0]),
         iou=dict(zip(before.names, map(float, difference), strict=True)),
     )
 

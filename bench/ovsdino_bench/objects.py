@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ovsdino.data.leave_out import read_labels
 from ovsdino.data.samples import Sample
 from ovsdino.data.specs import read_source
-from ovsdino_bench.folder import UNLABELLED, places_of
+from ovsdino_bench.folder import UNLABELLED
+from ovsdino_bench.label_maps import places_of
 from ovsdino_runtime.errors import DataError
 
 _MOST_CLASSES = 255

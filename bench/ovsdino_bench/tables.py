@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from ovsdino_bench.accuracy import Comparison
 from ovsdino_bench.counts import Gain
+from ovsdino_bench.report import Report
 from ovsdino_runtime.errors import DataError
-
-Report = Mapping[str, Any]
 
 
 def accuracy_table(result: Comparison, block: int) -> str:
@@ -31,7 +27,7 @@ def accuracy_table(result: Comparison, block: int) -> str:
     lines.append(_line("95 % interval of mIoU", intervals))
     agreeing = [f"{100 * result.label_agreement[row['backend']]:.4f}" for row in rows]
     lines.append(_line("labels as in the first", agreeing))
-    lines.append(f"percent, over {result.images} images; intervals over runs of {block}")
+    lines.append(f"percent, over {len(result.images)} images; intervals over runs of {block}")
     return "\n".join(lines)
 
 
@@ -47,22 +43,9 @@ def gain_table(found: Gain) -> str:
     return "\n".join(lines)
 
 
-def read_report(path: Path) -> Report:
-    """Return a report that `ovsdino-bench accuracy --json` wrote.
-
-    Raises:
-        DataError: it cannot be read or is something else.
-    """
-    try:
-        report: Report = json.loads(path.read_text(encoding="utf-8"))
-        last = report["backends"][-1]
-        for key in ("miou", "miou_interval_95", "iou", "boundary_f_mean"):
-            last[key]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(
-            f"{path} is no report of accuracy ({error!r}); write one with `ovsdino-bench accuracy --json`"
-        ) from error
-    return report
+def heading_of(stem: str, report: Report, beside: Sequence[Report]) -> str:
+    """Return what a report's column is called: its file, and its benchmark if the file holds several."""
+    return stem if len(beside) == 1 else f"{stem} {report.get('benchmark', '')}"
 
 
 def markdown(reports: Sequence[tuple[str, Report]]) -> str:

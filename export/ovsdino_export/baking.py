@@ -16,10 +16,12 @@ from ovsdino_export.baked import (
 )
 from ovsdino_export.baked_input import InputKind, baked_input
 from ovsdino_export.class_vectors import TextSource, baked_classes, text_map_of
+from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES
 from ovsdino_export.operators import check_file
-from ovsdino_export.pipeline import NO_LICENSE, Progress, load_trained, silent
+from ovsdino_export.pipeline import NO_LICENSE, load_trained
 from ovsdino_export.reference import reference_features, reference_labels, reference_scores
-from ovsdino_export.trace import EXTERNAL_DATA_BYTES, save, trace
+from ovsdino_export.steps import Progress, silent
+from ovsdino_export.trace import save, trace
 from ovsdino_export.verify import golden_windows, verify_labels, verify_scores
 from ovsdino_runtime.background import Background
 from ovsdino_runtime.errors import ExportError

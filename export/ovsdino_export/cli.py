@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ovsdino_export import engine_command
+from ovsdino_export import engine_command, fp16_command
+from ovsdino_export.steps import progress_bar
 from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
     from ovsdino_export.class_vectors import TextSource
-    from ovsdino_export.pipeline import Progress
 
 app = typer.Typer(
     help="Export OVS-DINO to files that run without PyTorch, each held against PyTorch before it is written.",
@@ -26,7 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_STEPS = 6  # more or fewer only move the bar
+app.command()(fp16_command.fp16)
+_STEPS = 6
 _BUNDLE, _BAKED = "Bundle", "Baked graph"
 
 
@@ -197,7 +196,7 @@ def _bundle(
     with needing("export,cpu", "exporting"):
         from ovsdino_export.pipeline import export_onnx
 
-    with _progress() as progress:
+    with progress_bar(_STEPS) as progress:
         bundle = export_onnx(
             checkpoint,
             out,
@@ -238,7 +237,7 @@ def _baked(
     from ovsdino_runtime.background import parse_background
     from ovsdino_runtime.vocabulary import parse_classes
 
-    with _progress() as progress:
+    with progress_bar(_STEPS) as progress:
         baked = export_baked(
             checkpoint,
             out,
@@ -262,23 +261,6 @@ def _baked(
 
 def _figures(parity: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.7g}" for name, value in parity.items())
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Yield a function to call at the beginning of each step; shows a bar on stderr."""
-    from tqdm import tqdm
-
-    with tqdm(total=_STEPS, file=sys.stderr, bar_format="{desc:<28}{bar:24} {elapsed}", leave=False) as bar:
-        begun = False
-
-        def begin(step: str) -> None:
-            nonlocal begun
-            bar.update(int(begun))
-            bar.set_description_str(step)
-            begun = True
-
-        yield begin
 
 
 def main() -> None:

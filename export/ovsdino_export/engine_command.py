@@ -112,8 +112,7 @@ def _tell(source: Path, options: BuildOptions, *, as_json: bool) -> None:
         from ovsdino_export.baked_engine import read_baked
         from ovsdino_export.dry_run import as_document, nameless_engine, plan_build, plan_lines
         from ovsdino_export.graph_source import graph_of
-    from ovsdino_runtime.bundle import Bundle
-    from ovsdino_runtime.engines import ENGINES
+    from ovsdino_runtime.bundle import ENGINES, Bundle
 
     name = nameless_engine(options.precision)
     if source.suffix == BAKED_SUFFIX:

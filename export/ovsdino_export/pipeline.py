@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,12 @@ from ovsdino.text import MODEL, PRETRAINED
 from ovsdino_export.baked import INPUT_NAME, example_input
 from ovsdino_export.class_vectors import TextSource, embedding_table, text_map_of
 from ovsdino_export.graph import ImageGraph
+from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES
 from ovsdino_export.operators import check_file
 from ovsdino_export.reference import reference_features
+from ovsdino_export.steps import Progress, silent
 from ovsdino_export.storage import store_half
-from ovsdino_export.trace import EXTERNAL_DATA_BYTES, save, trace
+from ovsdino_export.trace import save, trace
 from ovsdino_export.verify import golden_windows, save_golden, verify_features
 from ovsdino_runtime import __version__
 from ovsdino_runtime.backends.ort import import_onnxruntime
@@ -32,12 +33,6 @@ NO_LICENSE = "not stated"
 _WINDOWS_PER_STRIDE = 2  # sec. 5.1: 448 px windows at stride 224
 _LONG_PER_SHORT = 2048 / 448  # docs/protocol.md, step 1
 _OUTPUT = "features"
-
-Progress = Callable[[str], object]
-
-
-def silent(step: str) -> None:
-    """Report nothing."""
 
 
 def export_onnx(
@@ -83,7 +78,7 @@ def export_onnx(
     table = embedding_table(source, info, text_map)
     graph = ImageGraph(model)
     parity: dict[str, dict[str, float]] = {}  # filled in before the manifest is written
-    manifest = _manifest(model, info, graph, text_model, parity, name=name, license=license)
+    manifest = manifest_of(model, info, graph, text_model, parity, name=name, license=license)
     with new_bundle(out, manifest) as staged:
         progress("features in PyTorch")
         windows = golden_windows(graph.window_px)
@@ -136,7 +131,7 @@ def load_trained(checkpoint: Path, backbone_weights: str | None) -> tuple[OVSDIN
     return model, info
 
 
-def _manifest(
+def manifest_of(
     model: OVSDINO,
     info: CheckpointInfo,
     graph: ImageGraph,
@@ -146,6 +141,17 @@ def _manifest(
     name: str | None,
     license: str | None,
 ) -> Manifest:
+    """Return what a bundle of a model says about itself; its files are listed when it is written.
+
+    Args:
+        model: the model.
+        info: its checkpoint.
+        graph: its image graph.
+        text_model: the text encoder's name.
+        parity: agreement with PyTorch by form.
+        name: what the model is called; by default the checkpoint's or the backbone's name.
+        license: terms of the weights; by default the checkpoint's.
+    """
     backbone = info.backbone or BackboneInfo(name=info.model.backbone, source="not stated", fingerprint="")
     window, dim = info.model.window_px, info.model.embedding_dim
     versions = {

@@ -14,8 +14,9 @@ from torch import nn
 
 from ovsdino.text import TextModel, load_text_model, text_model_name
 from ovsdino.text_tower import TextTower
+from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES
 from ovsdino_export.operators import check_file
-from ovsdino_export.trace import EXTERNAL_DATA_BYTES, save, trace
+from ovsdino_export.trace import save, trace
 from ovsdino_export.verify import require
 from ovsdino_runtime.backends.ort import open_session
 from ovsdino_runtime.bundle import TEXT_GRAPH, TOKENIZER

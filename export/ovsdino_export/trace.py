@@ -13,12 +13,11 @@ import onnxscript
 import torch
 from torch import Tensor, nn
 
+from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES, INLINE_BYTES
 from ovsdino_export.operators import IR_VERSION, OPSET
 from ovsdino_runtime import __version__
 from ovsdino_runtime.errors import ExportError
 
-EXTERNAL_DATA_BYTES = 1_500_000_000  # protobuf ends at 2 GB
-_INLINE_BYTES = 1024  # what stays in the graph even then: shapes and axes, which parsers read as constants
 _BATCH = "batch"
 _EXAMPLES = 2  # the exporter takes a dimension of 1 for a constant
 
@@ -83,7 +82,7 @@ def save(model: ir.Model, path: Path, external_data_bytes: int = EXTERNAL_DATA_B
         external_data_bytes: weights of more than this go into the second file.
     """
     if weight_bytes(model) > external_data_bytes:
-        ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=_INLINE_BYTES)
+        ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=INLINE_BYTES)
     else:
         ir.save(model, path)
 

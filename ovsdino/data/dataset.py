@@ -92,7 +92,7 @@ class ViewDataset(Dataset[View]):
             teacher_px: side of the teacher's view; None without teacher.
             views: different views a photograph; 0 for a new one every epoch.
             fresh_colours: whether colours, blur and noise of these views are new every epoch all the same.
-            untaught: data sets that the teacher does not see, by number.
+            untaught: data sets that the teacher does not see, by number; their views are new every epoch.
         """
         self.samples = tuple(samples)
         self.table = table
@@ -113,7 +113,8 @@ class ViewDataset(Dataset[View]):
         if self.augmentation is None:
             return centre_framing(size_hw)
         epoch, index = task
-        number = epoch % self.views if self.views else epoch
+        fixed = self.views and self.samples[index][0] not in self.untaught
+        number = epoch % self.views if fixed else epoch
         rng = np.random.default_rng((VIEW_STREAM, self.seed, number, index))
         framing = random_framing(size_hw, self.augmentation, rng)
         if self.fresh_colours:

@@ -12,11 +12,14 @@ golden.npz       input windows and the features PyTorch gave for them
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +31,14 @@ from ovsdino_runtime.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
 IMAGE_GRAPH = "image.onnx"
-IMAGE_GRAPH_FP16 = "image.fp16.onnx"
 IMAGE_WEIGHTS = "image.onnx.data"
+IMAGE_GRAPH_FP16 = "image.fp16.onnx"
 VOCABULARY = "vocabulary.npz"
 TEXT_GRAPH = "text.onnx"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.npz"
 TEXT_MAP = "text_map.npz"  # what leads from the text encoder's vectors to the features' D numbers
+ENGINES = "engines"  # what a device built from the bundle; no part of it
 _MANIFEST_LIMIT_BYTES = 16 << 20
 
 
@@ -145,11 +149,16 @@ class Bundle:
 
 
 @contextmanager
-def new_bundle(target: Path, manifest: Manifest) -> Iterator[Path]:
+def new_bundle(target: Path, manifest: Manifest, *, keep_engines: bool = False) -> Iterator[Path]:
     """Yield an empty folder; what is in it when the block ends becomes the bundle `target`.
 
     Files are hashed into the manifest, which is written last; then the folder takes its place in one
     step. If the block raises, nothing is left behind and an earlier bundle stays as it was.
+
+    Args:
+        target: the bundle's folder.
+        manifest: all of the manifest but its list of files.
+        keep_engines: whether an earlier bundle's engines, which no manifest lists, stay.
 
     Raises:
         OutputError: `target` exists and is no bundle, or cannot be written.
@@ -165,6 +174,38 @@ def new_bundle(target: Path, manifest: Manifest) -> Iterator[Path]:
         }
         complete = dataclasses.replace(manifest, files=files)
         (staged / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
+        if keep_engines and (target / ENGINES).is_dir():
+            shutil.copytree(target / ENGINES, staged / ENGINES, copy_function=_link)
+
+
+@contextmanager
+def revised_bundle(bundle: Bundle, *, without: Collection[str] = (), **changes: Any) -> Iterator[Path]:
+    """Yield a folder with the bundle's files, to add to; then it takes the bundle's place.
+
+    As with `new_bundle` all of it happens or nothing. Engines that a device built beside the bundle stay.
+
+    Args:
+        bundle: the bundle.
+        without: files to leave out; one that is to be written anew must be among them.
+        changes: new values of the manifest's fields.
+
+    Raises:
+        OutputError: the folder above the bundle cannot be written to.
+    """
+    manifest = dataclasses.replace(bundle.manifest, files={}, **changes)
+    with new_bundle(bundle.path, manifest, keep_engines=True) as staged:
+        for name in sorted(set(bundle.manifest.files) - set(without)):
+            _link(bundle.path / name, staged / name)
+        yield staged
+
+
+def _link(source: Path | str, target: Path | str) -> None:
+    """Have a file in a second place without copying it, where the file system can."""
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _is_empty_folder(path: Path) -> bool:

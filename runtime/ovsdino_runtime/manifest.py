@@ -73,7 +73,7 @@ class Manifest:
         license: terms of the weights, apart from the code's.
         provenance: what the weights were trained on, by which command; free text by key.
         parity: agreement with PyTorch measured at export, by precision.
-        precisions: how the other precisions were derived, free-form by precision; `fp16` lists its `islands`.
+        precisions: what was decided and measured for each further precision, by its name (`fp16`).
         files: every shipped file but the manifest itself.
     """
 
@@ -167,6 +167,8 @@ class Manifest:
             problems.append(f"grid_hw is {list(self.grid_hw)}, but must be two whole numbers")
         if not all(isinstance(text, str) and text.count("{}") == 1 for text in self.templates):
             problems.append("a template has not exactly one {}")
+        if not _is_mapping_of_mappings(self.precisions):
+            problems.append("precisions is no table of tables")
         if not problems and self.stride_px > self.window_px:
             problems.append(
                 f"a stride of {self.stride_px} leaves gaps between windows of {self.window_px} px"
@@ -199,3 +201,7 @@ def _file_entry(sha256: object, bytes: object) -> FileEntry:
 
 def _field_names(cls: type[_T]) -> list[str]:
     return [item.name for item in dataclasses.fields(cls)]  # type: ignore[arg-type]
+
+
+def _is_mapping_of_mappings(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(item, Mapping) for item in value.values())

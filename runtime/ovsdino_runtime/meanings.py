@@ -47,13 +47,16 @@ class Meanings:
                 self._answers[readings(word)[0]].append(general)
         self._groups = {readings(general)[0]: words for general, words in groups.items()}
 
-    def synonyms(self, text: str) -> Iterator[str]:
-        """Yield words that can stand for the text, the best first."""
-        keys = readings(text)
-        for key in keys:
+    def same(self, text: str) -> Iterator[str]:
+        """Yield the words of one meaning with the text, itself among them if it is listed."""
+        for key in readings(text):
             for words in self._same.get(key, ()):
                 yield from words
-        for key in keys:
+
+    def synonyms(self, text: str) -> Iterator[str]:
+        """Yield words that can stand for the text, the best first."""
+        yield from self.same(text)
+        for key in readings(text):
             for general in self._answers.get(key, ()):
                 yield general
                 for words in self._same.get(readings(general)[0], ()):

@@ -83,18 +83,13 @@ def agreement(
     Raises:
         ValueError: the shapes differ.
     """
-    if reference.shape != candidate.shape:
-        raise ValueError(f"features of {reference.shape} cannot be compared with {candidate.shape}")
-    dim = reference.shape[1]
-    left = np.moveaxis(reference, 1, -1).reshape(-1, dim).astype(np.float64)
-    right = np.moveaxis(candidate, 1, -1).reshape(-1, dim).astype(np.float64)
+    left, right = _patches(reference, candidate)
     if not np.all(np.isfinite(right)):
         nan = float("nan")
         return Agreement(
             cosine_mean=nan, cosine_p1=nan, cosine_min=nan, relative_frobenius=nan, label_agreement=nan
         )
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    cosines = (left * right).sum(axis=1) / np.maximum(norms, 1e-30)
+    cosines = _cosines(left, right)
     labels_left = (left @ embeddings.T.astype(np.float64)).argmax(axis=1)
     labels_right = (right @ embeddings.T.astype(np.float64)).argmax(axis=1)
     return Agreement(
@@ -104,6 +99,34 @@ def agreement(
         relative_frobenius=float(np.linalg.norm(right - left) / max(float(np.linalg.norm(left)), 1e-30)),
         label_agreement=float((labels_left == labels_right).mean()),
     )
+
+
+def patch_cosines(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the cosine of every patch with its reference, float64 [B * h * w]; see `agreement`.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    return _cosines(*_patches(reference, candidate))
+
+
+def _patches(
+    reference: NDArray[np.float32], candidate: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if reference.shape != candidate.shape:
+        raise ValueError(f"features of {reference.shape} cannot be compared with {candidate.shape}")
+    dim = reference.shape[1]
+    left, right = (
+        np.moveaxis(features, 1, -1).reshape(-1, dim).astype(np.float64)
+        for features in (reference, candidate)
+    )
+    return left, right
+
+
+def _cosines(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    cosines: NDArray[np.float64] = (left * right).sum(axis=1) / np.maximum(norms, 1e-30)
+    return cosines
 
 
 def confusion(truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> NDArray[np.int64]:

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from ovsdino_bench import cli
+from ovsdino_bench.confusions import Confusions
 from ovsdino_bench.counts import ImageCounts, gain
-from ovsdino_bench.tables import markdown, read_report
+from ovsdino_bench.report import read_reports
+from ovsdino_bench.tables import markdown
 from ovsdino_runtime.errors import DataError
 
 NAMES = ("car", "road", "tree")
@@ -30,7 +32,9 @@ def counts(right: float, images: int = 20, seed: int = 0) -> ImageCounts:
             chances = np.full(3, (1 - right) / 2)
             chances[true] = right
             made[image, true] = random.multinomial(1000, chances)
-    return ImageCounts(names=NAMES, images=tuple(f"{i}.png" for i in range(images)), counts=made)
+    return ImageCounts(
+        names=NAMES, images=tuple(f"{i}.png" for i in range(images)), counts=Confusions.of(made)
+    )
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
@@ -45,7 +49,14 @@ def test_counts_come_back_as_they_were_written(tmp_path: Path) -> None:
     written.save(tmp_path / "c.npz")
     read = ImageCounts.load(tmp_path / "c.npz")
     assert (read.names, read.images) == (written.names, written.images)
-    np.testing.assert_array_equal(read.counts, written.counts)
+    np.testing.assert_array_equal(read.counts.dense(), written.counts.dense())
+
+
+def test_dense_counts_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    written = counts(0.7)
+    dense = written.counts.dense()
+    np.savez(tmp_path / "c.npz", names=np.array(NAMES), images=np.array(written.images), counts=dense)
+    np.testing.assert_array_equal(ImageCounts.load(tmp_path / "c.npz").counts.dense(), dense)
 
 
 def test_a_real_gain_is_told_from_noise() -> None:
@@ -67,7 +78,7 @@ def test_a_model_gains_exactly_nothing_over_itself() -> None:
 def test_a_class_that_never_occurs_has_no_gain() -> None:
     bare = np.zeros((4, 3, 3), dtype=np.int64)
     bare[:, 0, 0] = bare[:, 1, 1] = 5
-    nothing = ImageCounts(names=NAMES, images=("a", "b", "c", "d"), counts=bare)
+    nothing = ImageCounts(names=NAMES, images=("a", "b", "c", "d"), counts=Confusions.of(bare))
     assert gain(nothing, nothing, block=1).as_dict()["iou_gain"] == {"car": 0, "road": 0, "tree": None}
 
 
@@ -88,8 +99,9 @@ def test_other_images_or_classes_cannot_be_compared(other: ImageCounts, said: st
 
 def test_the_same_names_with_other_labels_cannot_be_compared() -> None:
     other = counts(0.6)
-    moved = other.counts.copy()
-    moved[3, 0, 0] += 5
+    dense = other.counts.dense()
+    dense[3, 0, 0] += 5
+    moved = Confusions.of(dense)
     with pytest.raises(DataError, match="other labels"):
         gain(other, ImageCounts(names=other.names, images=other.images, counts=moved), block=1)
 
@@ -156,4 +168,4 @@ def test_scalars_stand_in_the_table_where_a_model_has_them(tmp_path: Path) -> No
         markdown([("a", with_gate), ("b", other)])
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(DataError, match="no report of accuracy"):
-        read_report(tmp_path / "x.json")
+        read_reports(tmp_path / "x.json")

@@ -7,6 +7,12 @@ import re
 import statistics
 from pathlib import Path
 
+import pytest
+
+from ovsdino_bench.bootstrap import miou_interval
+from ovsdino_bench.counts import ImageCounts
+from ovsdino_runtime.metrics import mean_iou
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 
@@ -28,6 +34,15 @@ def test_the_merging_table_is_the_merging_file() -> None:
         assert [row[2], row[3]] == [f"{value:.0f} ms" for value in medians]
         assert abs(float(row[4]) - timing["usual_to_exact"]["median"]) <= 0.5
         assert int(row[5]) == timing["different_px"]
+
+
+@pytest.mark.parametrize("model", ["published", "a", "b", "d"])
+def test_counts_give_the_figures_of_the_report_beside_them(model: str) -> None:
+    counts = ImageCounts.load(RESULTS / "ovsdino-s" / f"{model}.npz").counts
+    figures = json.loads((RESULTS / "ovsdino-s" / f"{model}.json").read_text())["backends"][-1]
+    assert mean_iou(counts.total()) == pytest.approx(figures["miou"], abs=1e-12)
+    interval = miou_interval(counts.sums(), block=figures["block"])
+    assert interval == pytest.approx(tuple(figures["miou_interval_95"]), abs=1e-12)
 
 
 def test_the_camvid_table_is_the_camvid_file() -> None:

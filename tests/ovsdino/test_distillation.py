@@ -17,13 +17,19 @@ from ovsdino import cli
 from ovsdino.backbone import create_vit
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.checkpoint import load_checkpoint, read_info
+from ovsdino.class_text import KnownNames
 from ovsdino.config import ModelConfig
+from ovsdino.data.samples import read_sample
 from ovsdino.distillation import Distillation, ScoreTeacher, distillation_loss
+from ovsdino.distributed import Ranks
 from ovsdino.model import OVSDINO
 from ovsdino.nano import ConvStem
+from ovsdino.preparation import prepare
 from ovsdino.settings import Distill
 from ovsdino.text_map import mapped, principal_map
 from ovsdino.trainer import fit
+from ovsdino.view_store import TaughtViews
+from ovsdino.views import _write_sparse
 from ovsdino_runtime.embeddings import unit
 from ovsdino_runtime.errors import CheckpointError
 
@@ -215,3 +221,117 @@ def test_distill_is_a_command(
         cli.main()
     assert stopped.value.code == 2
     assert "temperature is 0.0" in capsys.readouterr().err
+
+
+def test_a_taught_view_has_fresh_colours_and_the_teacher_s_scores_of_its_own_crop(
+    world: World, teacher: Path
+) -> None:
+    config = small(world, teacher, "student", labelled_only=(f"folder:{world.data}:car,road,tree,sky",))
+    config.out.mkdir()
+    made = prepare(config, Ranks(0, 1, torch.device("cpu")), lambda sentence: None)
+    assert made.cached_training is not None
+    views = TaughtViews(made.training, made.cached_training)
+    first, again, later = (
+        views[0, 1],
+        views[0, 1],
+        views[2, 1],
+    )  # with two crops, view 2 has the crop of view 0
+    np.testing.assert_array_equal(first.image, again.image)
+    assert not np.array_equal(first.image, later.image)
+    np.testing.assert_array_equal(first.shares.targets, later.shares.targets)
+    taught = first.frozen.teacher
+    np.testing.assert_array_equal(taught, later.frozen.teacher)
+    _, sample = made.training.samples[1]
+    crop = made.training.framing((0, 1), (48, 64)).window(read_sample(sample)[0], 64, jitter=False)
+    model, _ = load_checkpoint(teacher, "random:0")
+    vectors, _ = KnownNames(config).all()
+    with torch.no_grad():
+        embeddings = model(torch.from_numpy(crop[None])).embeddings
+        expected = torch.einsum("bdhw,kd->bkhw", embeddings, torch.from_numpy(vectors))
+    np.testing.assert_allclose(taught.astype(np.float32), expected[0], atol=1e-3)
+    labelled = next(place for place, (source, _) in enumerate(made.training.samples) if source == 1)
+    assert not views[0, labelled].frozen.teacher.any()  # labels alone teach there
+    assert views[0, labelled].teacher_image is None
+
+
+def test_zeros_for_what_the_teacher_does_not_see_take_no_disk(tmp_path: Path) -> None:
+    path = tmp_path / "teacher"
+    path.write_bytes(b"left behind" * 100_000)
+    row = np.ones(1 << 18, dtype=np.float16)
+    with path.open("r+b") as file:
+        _write_sparse(file, 0, np.stack([row]))
+        _write_sparse(file, row.nbytes, np.zeros((8, len(row)), dtype=np.float16))
+    found = np.fromfile(path, dtype=np.float16).reshape(9, -1)
+    assert found[0].all()
+    assert not found[1:].any()
+    assert path.stat().st_blocks * 512 < 3 * row.nbytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shorten_text": 9}, "cannot be shortened to 9 numbers by the 6 names"),
+        ({"text_model": "ViT-L-14"}, r"trained for the text encoder open_clip ViT-B-16 openai.*ViT-L-14"),
+    ],
+)
+def test_text_that_cannot_serve_is_one_line(world: World, changes: dict[str, object], message: str) -> None:
+    teacher = fit(world.config("teacher", epochs=1, text_model="ViT-B-16")).last
+    with pytest.raises(CheckpointError, match=message):
+        fit(small(world, teacher, "student", **changes))
+
+
+def test_a_distillation_does_not_go_on_with_other_known_names(world: World, teacher: Path) -> None:
+    fit(small(world, teacher, "student", epochs=1))
+    names = json.loads(world.text_names.read_text())
+    world.text_names.write_text(json.dumps({"street": [*names["street"][:-1], "pedestrian"]}))
+    with pytest.raises(CheckpointError, match="known names' digest was"):
+        fit(small(world, teacher, "student", epochs=1, resume=True))
+
+
+def test_micro_batches_are_part_of_a_training_whose_backbone_may_normalise_by_them(
+    world: World, teacher: Path
+) -> None:
+    assert small(world, teacher, "student", micro_batch=2).recorded()["micro_batch"] == 2
+    assert "micro_batch" not in world.config("frozen").recorded()
+
+
+def test_small_windows_first_then_large_ones_with_the_backbone_of_the_small(
+    world: World, teacher: Path
+) -> None:
+    linear = {"backbone": NANO, "backbone_trainable_blocks": 0, "whole_backbone": True, "alignment": False,
+              "head": "linear", "gate": False, "window_px": 32}  # fmt: skip
+    early = fit(small(world, teacher, "early", epochs=1, model=linear)).last
+    weights = load_backbone_weights(NANO, str(early))
+    assert weights.tensors["pos_embed"].shape == (1, 4, 192)  # a grid of 2 x 2
+    stored, _ = load_checkpoint(early)
+    model = OVSDINO(
+        ModelConfig(
+            backbone=NANO, window_px=64, alignment=False, backbone_trainable_blocks=0, whole_backbone=True
+        )
+    )
+    model.load_backbone(weights)
+    assert model.backbone is not None
+    assert stored.backbone is not None
+    torch.testing.assert_close(
+        model.backbone.vit.blocks[3].attn.qkv.weight, stored.backbone.vit.blocks[3].attn.qkv.weight
+    )
+    assert model.backbone.vit.pos_embed.shape == (1, 16, 192)
+    late = fit(small(world, teacher, "late", epochs=1, backbone_weights=str(early)))
+    assert load_checkpoint(late.last)[1].model.window_px == 64
+    with pytest.raises(CheckpointError, match=r"neither a weights file nor a checkpoint"):
+        load_backbone_weights(NANO, str(world.folder))
+    with pytest.raises(CheckpointError, match="lacks"):  # it holds no backbone
+        load_backbone_weights("test_vit", str(teacher))
+
+
+def test_views_that_only_their_labels_teach_are_new_every_epoch(world: World, teacher: Path) -> None:
+    config = small(world, teacher, "student", labelled_only=(f"folder:{world.data}:car,road,tree,sky",))
+    config.out.mkdir()
+    training = prepare(config, Ranks(0, 1, torch.device("cpu")), lambda sentence: None).training
+    first = next(place for place, (source, _) in enumerate(training.samples) if source == 1)
+    boxes = {
+        place: {training.framing((epoch, place), (480, 640)).box for epoch in range(6)}
+        for place in (0, first)
+    }
+    assert len(boxes[0]) == 2
+    assert len(boxes[first]) == 6

@@ -16,6 +16,7 @@ from ovsdino.checkpoint import CONFIG, WEIGHTS, CheckpointInfo, load_checkpoint,
 from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
 from ovsdino.publish import _without_folders, publish
+from ovsdino.text import text_model_name
 from ovsdino_runtime.errors import CheckpointError, OutputError
 from ovsdino_runtime.manifest import BackboneInfo
 
@@ -129,3 +130,65 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x")
     assert (tmp_path / "p" / "README.md").read_text() == "a card"
+
+
+@pytest.mark.parametrize(
+    ("private", "public", "removed"),
+    [
+        ("/home/ann smith/data/clip.pt", "clip.pt", "/home/ann smith/data/"),
+        ("folder:/home/ann smith/camvid/train:sky,road", "folder:train:sky,road", "/home/ann smith/camvid/"),
+        ("C:\\Users\\Ann Smith\\clip.pt", "clip.pt", "C:\\Users\\Ann Smith\\"),
+        ("--text-pretrained=/home/ann smith/clip.pt", "--text-pretrained=clip.pt", "/home/ann smith/"),
+        ("open_clip ViT-B-16 /home/ann/clip.pt", "open_clip ViT-B-16 clip.pt", "/home/ann/"),
+        ("yolo:~/my data/coco128/", "yolo:coco128/", "~/my data/"),
+    ],
+)
+def test_a_path_with_spaces_is_reduced_as_a_whole(private: str, public: str, removed: str) -> None:
+    gone: set[str] = set()
+    assert _without_folders({"x": private}, gone) == {"x": public}
+    assert gone == {removed}
+    command = shlex.join(["ovsdino-train", "fit", "--data", private])
+    reduced = _without_folders({"command": command}, set())["command"]
+    assert shlex.split(reduced) == ["ovsdino-train", "fit", "--data", public]
+
+
+def test_web_addresses_are_kept() -> None:
+    record = {"x": "see https://example.org/models/s.pth"}
+    assert _without_folders(record, set()) == record
+
+
+def test_a_text_encoder_s_file_is_called_by_name_and_hash_wherever_it_lies(tmp_path: Path) -> None:
+    names = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "clip.pt").write_bytes(b"weights")
+        names.append(text_model_name("ViT-B-16", str(tmp_path / folder / "clip.pt")))
+    assert names[0] == names[1]
+    assert str(tmp_path) not in names[0]
+    (tmp_path / "b" / "clip.pt").write_bytes(b"other weights")
+    assert text_model_name("ViT-B-16", str(tmp_path / "b" / "clip.pt")) != names[0]
+    assert text_model_name() == "open_clip ViT-B-16 openai"
+
+
+def test_the_name_of_a_text_encoder_holds_no_path_once_published(tmp_path: Path) -> None:
+    trained(tmp_path / "c")
+    config = json.loads((tmp_path / "c" / CONFIG).read_text())
+    config["text_model"] = "open_clip ViT-B-16 /home/ann/clip.pt"
+    (tmp_path / "c" / CONFIG).write_text(json.dumps(config))
+    publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x")
+    assert read_info(tmp_path / "p").text_model == "open_clip ViT-B-16 clip.pt"
+
+
+def test_a_complete_checkpoint_needs_no_place_to_find_its_backbone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = OVSDINO(CONFIG_OF_MODEL).eval()
+    backbone = BackboneInfo(name="test_vit", source="/weights/mine.pth", fingerprint="0" * 64)
+    save_checkpoint(
+        tmp_path / "c", model, CheckpointInfo(model=CONFIG_OF_MODEL, backbone=backbone, complete=True)
+    )
+    publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x")
+    loaded, info = load_checkpoint(tmp_path / "p")
+    assert info.backbone is not None
+    assert info.backbone.source == "in the checkpoint"
+    images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    torch.testing.assert_close(loaded(images).embeddings, model(images).embeddings, atol=1e-2, rtol=0)

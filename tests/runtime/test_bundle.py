@@ -15,7 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, MANIFEST, VOCABULARY, Bundle, new_bundle
+from ovsdino_runtime.bundle import (
+    GOLDEN,
+    IMAGE_GRAPH,
+    MANIFEST,
+    VOCABULARY,
+    Bundle,
+    new_bundle,
+    revised_bundle,
+)
 from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable
 from ovsdino_runtime.errors import BundleError, OutputError
 from ovsdino_runtime.files import atomic_file, atomic_folder, sha256_of
@@ -281,3 +289,49 @@ def test_what_is_written_can_be_read_by_whom_the_umask_allows(tmp_path: Path) ->
         os.umask(before)
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("folder", "folder/private", "file")]
     assert modes == [0o755, 0o644, 0o644]
+
+
+def test_a_revised_bundle_has_the_old_files_the_new_ones_and_the_engines_of_the_device(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (folder / "engines").mkdir()
+    (folder / "engines" / "a.engine").write_bytes(b"plan")
+    opened = Bundle.open(folder)
+    with revised_bundle(opened, precisions={"fp16": {"casts": 3}}) as staged:
+        (staged / "new.bin").write_bytes(b"new")
+    found = Bundle.open(folder)
+    assert found.manifest.precisions == {"fp16": {"casts": 3}}
+    assert set(found.manifest.files) == {*opened.manifest.files, "new.bin"}
+    assert (folder / "engines" / "a.engine").read_bytes() == b"plan"
+    with revised_bundle(found, without=["new.bin"]) as staged:
+        assert not (staged / "new.bin").exists()
+    assert set(Bundle.open(folder).manifest.files) == set(opened.manifest.files)
+
+
+def test_a_revision_that_fails_changes_nothing(tmp_path: Path, tiny_bundle: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    before = {item: item.read_bytes() for item in folder.iterdir()}
+
+    def fail() -> None:
+        with revised_bundle(Bundle.open(folder)) as staged:
+            (staged / "new.bin").write_bytes(b"new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert {item: item.read_bytes() for item in folder.iterdir()} == before
+    assert [item.name for item in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_manifest_without_further_precisions_reads_and_one_of_nonsense_does_not(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["precisions"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert Bundle.open(folder).manifest.precisions == {}
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "precisions": {"fp16": 3}}))
+    with pytest.raises(BundleError, match="precisions is no table"):
+        Bundle.open(folder)

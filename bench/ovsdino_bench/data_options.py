@@ -1,0 +1,82 @@
+"""What `--dataset`, `--data` and their companions name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from ovsdino_bench.benchmark import Benchmark, open_benchmark, own_data
+from ovsdino_bench.folder import labelled_folder
+from ovsdino_bench.prompts import with_prompts
+from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.extras import needing
+from ovsdino_runtime.queries import parse_classes, read_classes_file
+
+
+def benchmarks_of(
+    datasets: Sequence[str],
+    data: str | None,
+    classes: str | None,
+    prompts: str | None,
+    *,
+    partial: bool,
+) -> list[Benchmark]:
+    """Return what is to be measured.
+
+    Args:
+        datasets: NAME=DIR each.
+        data: a folder, `coco:…` or `yolo:…`.
+        classes: names of the folder's labels.
+        prompts: `label=prompt|prompt` with commas between, or a file of them.
+        partial: whether incomplete benchmarks are measured.
+
+    Raises:
+        typer.BadParameter: the options do not go together.
+        DataError: the data are not as they should be.
+        VocabularyError: names make no sense.
+    """
+    if not datasets and data is None:
+        raise typer.BadParameter("name what to measure on: --dataset NAME=DIR, or --data DIR --classes NAMES")
+    found = [_benchmark(text, partial=partial) for text in datasets]
+    names = [item.name for item in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise typer.BadParameter(f"--dataset names {name} twice")
+    if prompts is not None:
+        if not found:
+            raise typer.BadParameter("--prompts goes with --dataset; in --classes write label=prompt|prompt")
+        path = Path(prompts)
+        requests = read_classes_file(path) if path.is_file() else parse_classes(prompts)
+        found = with_prompts(found, requests)
+    if data is not None:
+        found.append(_own(data, classes))
+    elif classes is not None:
+        raise typer.BadParameter("--classes goes with --data; a --dataset has its own classes, see --prompts")
+    return found
+
+
+def _benchmark(text: str, *, partial: bool) -> Benchmark:
+    name, equals, folder = text.partition("=")
+    if not (equals and name and folder):
+        raise typer.BadParameter(f"{text!r} is no NAME=DIR, as in voc21=VOCdevkit", param_hint="--dataset")
+    return open_benchmark(name, Path(folder), partial=partial)
+
+
+def _own(data: str, classes: str | None) -> Benchmark:
+    if data.startswith(("coco:", "yolo:")):
+        if classes is not None:
+            raise typer.BadParameter("--classes goes with a folder; give names after the data's last colon")
+        with needing("bench", "masks of objects"):
+            from ovsdino_bench.objects import labelled_objects  # noqa: PLC0415 - needs pycocotools
+        images, names = labelled_objects(data)
+        return own_data(data, images, names)
+    if classes is None:
+        raise typer.BadParameter("a folder's labels are numbers; name them with --classes")
+    path = Path(classes)
+    is_file = "," not in classes and path.is_file()
+    if not is_file and "," not in classes and (path.suffix == ".txt" or "/" in classes):
+        raise DataError(f"there is no file of class names at {classes}")
+    given = read_classes_file(path) if is_file else parse_classes(classes)
+    return own_data(data, labelled_folder(Path(data), given), given)

@@ -1,0 +1,75 @@
+"""The forms in which a bundle runs, and which of them this machine can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ovsdino_runtime.backends import Backend
+from ovsdino_runtime.backends.selection import open_backend
+from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
+from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.extras import needing
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormKind:
+    """A way to run a bundle.
+
+    Attributes:
+        precision: whose gates it must meet.
+        open: opens it; raises BackendUnavailable where it cannot be had.
+        what: for people.
+    """
+
+    precision: str
+    open: Callable[[Bundle], Backend]
+    what: str
+
+
+def _emulated(bundle: Bundle) -> Backend:
+    if not bundle.has(IMAGE_GRAPH_FP16):
+        raise BackendUnavailable(
+            f"the bundle ships no {IMAGE_GRAPH_FP16}; derive it with `ovsdino-export fp16 {bundle.path}`"
+        )
+    with needing("export,cpu", "emulating FP16"):
+        import onnx  # noqa: PLC0415 - optional
+
+        from ovsdino_export.half_arithmetic import HalfBackend  # noqa: PLC0415
+    return HalfBackend(onnx.load(bundle.file(IMAGE_GRAPH_FP16)))
+
+
+FORMS: Mapping[str, FormKind] = {
+    "onnx-fp32-cpu": FormKind(
+        precision="fp32", open=lambda bundle: open_backend(bundle, "cpu", "fp32"), what="ONNX Runtime, CPU"
+    ),
+    "onnx-fp16-emulated": FormKind(
+        precision="fp16", open=_emulated, what="the FP16 graph with half rounding after every operator, CPU"
+    ),
+    "onnx-fp32-cuda": FormKind(
+        precision="fp32", open=lambda bundle: open_backend(bundle, "cuda", "fp32"), what="ONNX Runtime, CUDA"
+    ),
+    "onnx-fp16-cuda": FormKind(
+        precision="fp16",
+        open=lambda bundle: open_backend(bundle, "cuda", "fp16"),
+        what="ONNX Runtime, CUDA, the FP16 graph",
+    ),
+    "tensorrt-fp32": FormKind(
+        precision="fp32", open=lambda bundle: open_backend(bundle, "tensorrt", "fp32"), what="TensorRT, FP32"
+    ),
+    "tensorrt-fp16": FormKind(
+        precision="fp16", open=lambda bundle: open_backend(bundle, "tensorrt", "fp16"), what="TensorRT, FP16"
+    ),
+}
+
+
+def runnable(bundle: Bundle) -> tuple[dict[str, Backend], dict[str, str]]:
+    """Return the forms that run here, opened, and for the others why they do not."""
+    opened: dict[str, Backend] = {}
+    missing: dict[str, str] = {}
+    for name, kind in FORMS.items():
+        try:
+            opened[name] = kind.open(bundle)
+        except BackendUnavailable as error:
+            missing[name] = str(error)
+    return opened, missing

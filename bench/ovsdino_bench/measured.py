@@ -1,0 +1,147 @@
+"""What is measured: a bundle, the checkpoint it was exported from, or a checkpoint alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ovsdino_runtime.backends.selection import DeviceChoice, choose_backend
+from ovsdino_runtime.bundle import VOCABULARY, Bundle
+from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.extras import needing
+from ovsdino_runtime.files import sha256_of
+from ovsdino_runtime.manifest import FileEntry, Manifest
+from ovsdino_runtime.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from ovsdino.torch_backend import TorchBackend
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is measured, ready to run.
+
+    Attributes:
+        segmenters: one a backend; PyTorch first.
+        manifest: the bundle's, or made from the checkpoint.
+        checkpoint_sha256: of the checkpoint's weights; None without one.
+        note: what a person should know about the choice of the backend, or None.
+    """
+
+    segmenters: tuple[Segmenter, ...]
+    manifest: Manifest
+    checkpoint_sha256: str | None
+    note: str | None
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """What runs, in order."""
+        return tuple(segmenter.backend.name for segmenter in self.segmenters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSource:
+    """A checkpoint, and what it needs.
+
+    Attributes:
+        path: its folder.
+        backbone_weights: where its backbone's weights are, see `load_checkpoint`.
+        text_embeddings: ready-made text vectors (.npz), for a checkpoint without a bundle.
+        text_names: their names (.json).
+    """
+
+    path: Path
+    backbone_weights: str | None = None
+    text_embeddings: Path | None = None
+    text_names: Path | None = None
+
+
+def open_measured(bundle: Path | None, checkpoint: CheckpointSource | None, device: DeviceChoice) -> Measured:
+    """Open what is measured.
+
+    Args:
+        bundle: a bundle, whose geometry and text embeddings serve the checkpoint too.
+        checkpoint: runs in PyTorch: on CUDA with `cuda`, else on the CPU.
+        device: where the bundle runs.
+
+    Raises:
+        BundleError, CheckpointError, ExportError: one of them cannot be used.
+        BackendUnavailable: the device, PyTorch or another package is not there.
+        ValueError: neither is given.
+    """
+    if bundle is not None:
+        opened = Bundle.open(bundle)
+        torch_side = [] if checkpoint is None else [Segmenter(opened, _torch_backend(checkpoint, device))]
+        backend, note = choose_backend(opened, device)
+        return Measured(
+            segmenters=(*torch_side, Segmenter(opened, backend)),
+            manifest=opened.manifest,
+            checkpoint_sha256=None if checkpoint is None else _weights_sha256(checkpoint),
+            note=note,
+        )
+    if checkpoint is None:
+        raise ValueError("neither a bundle nor a checkpoint")
+    with (
+        needing("bench,export,cpu", "measuring a checkpoint without a bundle"),
+        _alone(checkpoint, device) as (made, torch_backend),
+    ):
+        return Measured(
+            segmenters=(Segmenter(made, torch_backend),),
+            manifest=made.manifest,
+            checkpoint_sha256=_weights_sha256(checkpoint),
+            note=None,
+        )
+
+
+@contextmanager
+def _alone(checkpoint: CheckpointSource, device: DeviceChoice) -> Iterator[tuple[Bundle, TorchBackend]]:
+    """Yield the torch-free half of a bundle, made from a checkpoint, and its model; no graph is exported."""
+    from ovsdino.torch_backend import TorchBackend  # noqa: PLC0415 - torch is optional
+    from ovsdino_export.class_vectors import TextSource, embedding_table, text_map_of  # noqa: PLC0415
+    from ovsdino_export.graph import ImageGraph  # noqa: PLC0415
+    from ovsdino_export.pipeline import load_trained, manifest_of  # noqa: PLC0415
+
+    model, info = load_trained(checkpoint.path, checkpoint.backbone_weights)
+    source = TextSource(embeddings=checkpoint.text_embeddings, names=checkpoint.text_names)
+    text_model = source.check(info)
+    table = embedding_table(source, info, text_map_of(model))
+    manifest = manifest_of(model, info, ImageGraph(model), text_model, {}, name=None, license=None)
+    with tempfile.TemporaryDirectory(prefix="ovsdino-bench.") as name:
+        folder = Path(name)
+        path = folder / VOCABULARY
+        table.save(path)
+        entry = FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size)
+        yield (
+            Bundle(folder, replace(manifest, files={VOCABULARY: entry})),
+            TorchBackend(model, _torch_device(device)),
+        )
+
+
+def _torch_backend(checkpoint: CheckpointSource, device: DeviceChoice) -> TorchBackend:
+    with needing("bench", "measuring a checkpoint"):
+        from ovsdino.torch_backend import TorchBackend  # noqa: PLC0415 - torch is optional
+
+        return TorchBackend.open(checkpoint.path, checkpoint.backbone_weights, _torch_device(device))
+
+
+def _torch_device(device: DeviceChoice) -> str:
+    import torch  # noqa: PLC0415 - optional
+
+    if device != "cuda":
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(
+            f"device 'cuda' was asked for, but PyTorch {torch.__version__} sees no GPU here; check the "
+            "driver, or use --device cpu"
+        )
+    return "cuda"
+
+
+def _weights_sha256(checkpoint: CheckpointSource) -> str:
+    from ovsdino.checkpoint import WEIGHTS  # noqa: PLC0415 - torch is optional
+
+    return sha256_of(checkpoint.path / WEIGHTS)

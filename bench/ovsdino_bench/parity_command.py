@@ -1,0 +1,118 @@
+"""`ovsdino-bench parity`: every form of a bundle against PyTorch, and the gates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ovsdino_bench.parity import Parity
+    from ovsdino_runtime.metrics import Gate
+
+SCHEMA = 1
+
+
+def parity(
+    bundle: Annotated[Path, typer.Option(help="Bundle to hold against PyTorch.")],
+    reference: Annotated[Path, typer.Option(help="What `reference` recorded of its checkpoint.")],
+    form: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Option(help="A form, as onnx-fp16-emulated; repeat it. All that run here by default."),
+    ] = None,
+    gate: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Another gate, NAME=VALUE as in label_agreement=0.99, for all forms; repeat it."),
+    ] = None,
+    block: Annotated[
+        int, typer.Option(min=1, help="Neighbouring images that count as one sample of the interval.")
+    ] = 1,
+    out: Annotated[Optional[Path], typer.Option(help="Write the report here (.json).")] = None,  # noqa: UP045
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how every form of a bundle agrees with PyTorch FP32; exit 1 where a gate is missed."""
+    from ovsdino_bench.forms import FORMS, runnable
+    from ovsdino_bench.machine import machine
+    from ovsdino_bench.parity import GATE_FIELDS, Form, gate_of, measure_parity
+    from ovsdino_bench.recorded import Recorded
+    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.files import atomic_file
+    from ovsdino_runtime.metrics import GATES
+
+    unknown = [name for name in form or () if name not in FORMS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is no form; there are {', '.join(FORMS)}")
+    changes: dict[str, float] = {}
+    for text in gate or ():
+        name, _, value = text.partition("=")
+        try:
+            changes[name] = float(value)
+        except ValueError:
+            changes[name] = float("nan")
+        if name not in GATE_FIELDS or changes[name] != changes[name]:
+            raise typer.BadParameter(
+                f"{text!r} is no gate; write NAME=VALUE, NAME being one of {', '.join(GATE_FIELDS)}"
+            )
+    described = machine()
+    opened, recorded = Bundle.open(bundle), Recorded.open(reference)
+    recorded.check(opened.manifest)
+    if form:
+        backends = {name: FORMS[name].open(opened) for name in form}
+    else:
+        backends, missing = runnable(opened)
+        for name, reason in missing.items():
+            typer.echo(f"note: {name} is left out: {reason}", err=True)
+    forms = [
+        Form(name=name, precision=FORMS[name].precision, backend=backend)
+        for name, backend in backends.items()
+    ]
+    found = measure_parity(opened, recorded, forms, block)
+    gates = [gate_of(item.precision, GATES, changes) for item in found]
+    report = {
+        "schema": SCHEMA,
+        "bundle": opened.manifest.name,
+        "files": {name: entry.sha256 for name, entry in opened.manifest.files.items()},
+        "reference": {name: recorded.about.get(name) for name in ("created_by", "backend", "machine")},
+        "classes": list(recorded.question.names),
+        "images": len(recorded),
+        "block": block,
+        "machine": described,
+        "forms": [item.as_dict(own) for item, own in zip(found, gates, strict=True)],
+    }
+    text = json.dumps(report, indent=2)
+    if out is not None:
+        with atomic_file(out) as staged:
+            staged.write_text(text + "\n", encoding="utf-8")
+    typer.echo(text if as_json else _table(found, gates, len(recorded)))
+    missed = [
+        (item.form, failure) for item, own in zip(found, gates, strict=True) for failure in item.failures(own)
+    ]
+    for name, failure in missed:
+        typer.echo(f"error: {name}: {failure}", err=True)
+    if missed:
+        raise typer.Exit(1)
+
+
+def _table(found: Sequence[Parity], gates: Sequence[Gate], images: int) -> str:
+    lines = [
+        f"{'against PyTorch FP32':22}{'cosine mean':>13}{'1st pct':>11}{'Frobenius':>11}{'labels':>10}"
+        f"{'mIoU':>8}{'change':>9}  gates"
+    ]
+    for item, gate in zip(found, gates, strict=True):
+        miou = "-" if item.miou is None else f"{100 * item.miou[1]:.2f}"
+        change = "-" if item.delta_miou_points is None else f"{item.delta_miou_points:+.3f}"
+        verdict = "missed" if item.failures(gate) else "met"
+        lines.append(
+            f"{item.form:22}{item.cosine_mean:13.7f}{item.cosine_p1:11.6f}{item.relative_frobenius:11.2e}"
+            f"{item.label_agreement:10.6f}{miou:>8}{change:>9}  {verdict}"
+        )
+    lines.append(f"over {images} images; labels: share of pixels with PyTorch's label; change in points")
+    for item in found:
+        if item.worst and item.worst[0][1] < 1:
+            shown = ", ".join(f"{file} {share:.4f}" for file, share in item.worst[:3] if share < 1)
+            lines.append(f"{item.form} differs most on {shown}")
+    return "\n".join(lines)

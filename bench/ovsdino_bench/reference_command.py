@@ -1,0 +1,104 @@
+"""`ovsdino-bench reference`: record what PyTorch computes, for machines without PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from ovsdino_runtime.extras import needing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ovsdino_bench.folder import LabelledImage
+    from ovsdino_bench.recorded import RecordedImage
+    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.segmenter import Question, Segmenter
+
+
+def reference(
+    bundle: Annotated[Path, typer.Option(help="Bundle whose forms will be held against the reference.")],
+    checkpoint: Annotated[Path, typer.Option(help="The checkpoint it was exported from.")],
+    out: Annotated[Path, typer.Option(help="The file to write (.npz); it holds pieces of the photographs.")],
+    images: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Option(help="Pictures, folders or patterns in quotes, without ground truth; repeat it."),
+    ] = None,
+    dataset: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="A benchmark and its folder, NAME=DIR, as in `accuracy`."),
+    ] = None,
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Folder with images/ and labels/, coco:… or yolo:…, as in `accuracy`."),
+    ] = None,
+    classes: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Names of --data's labels in order, or the classes to ask --images for."),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Use only every so many-th image.")] = 1,
+    limit: Annotated[int, typer.Option(min=0, help="Use only the first of them; 0 uses all.")] = 0,
+    backbone_weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
+    ] = None,
+) -> None:
+    """Record PyTorch's FP32 features of some images, for `parity --reference` on any machine."""
+    from ovsdino_bench.data_options import benchmarks_of
+    from ovsdino_bench.machine import machine
+    from ovsdino_bench.recorded import record
+    from ovsdino_bench.selection import Selection
+    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.inputs import pictures_of, without_repetitions
+    from ovsdino_runtime.queries import parse_classes
+    from ovsdino_runtime.segmenter import Segmenter
+
+    if bool(images) == bool(dataset or data):
+        raise typer.BadParameter("name either pictures with --images, or --dataset or --data")
+    described = machine()
+    opened = Bundle.open(bundle)
+    with needing("bench", "running a checkpoint"):
+        from ovsdino.torch_backend import TorchBackend
+    backend = TorchBackend.open(checkpoint, backbone_weights)
+    segmenter = Segmenter(opened, backend)
+    found: Sequence[LabelledImage | Path]
+    if images:
+        if classes is None:
+            raise typer.BadParameter("name the classes to ask the pictures for with --classes")
+        pictures = without_repetitions([path for argument in images for path in pictures_of(argument)])
+        chosen = pictures[::every]
+        found = chosen[:limit] if limit else chosen
+        question = segmenter.ask(parse_classes(classes))
+    else:
+        benchmarks = benchmarks_of(dataset or [], data, classes, None, partial=False)
+        if len(benchmarks) > 1:
+            raise typer.BadParameter("a reference is of one data set; record another file for another")
+        found = Selection(every=every, limit=limit).of(benchmarks[0])
+        question = benchmarks[0].question(segmenter)
+    about = {"backend": backend.name, "machine": described, "selection": {"every": every, "limit": limit}}
+    count = record(out, opened.manifest, question, about, _recorded(segmenter, opened, question, found))
+    typer.echo(f"{out}: {count} images, {out.stat().st_size / 1e6:.1f} MB, by {backend.name}")
+
+
+def _recorded(
+    segmenter: Segmenter, bundle: Bundle, question: Question, images: Sequence[LabelledImage | Path]
+) -> Iterator[RecordedImage]:
+    from tqdm import tqdm
+
+    from ovsdino_bench.recorded import RecordedImage
+    from ovsdino_runtime.backends.recording import RecordingBackend
+    from ovsdino_runtime.errors import DataError
+    from ovsdino_runtime.segmenter import Segmenter
+
+    for item in tqdm(images, "reference", unit="image"):
+        seen = RecordingBackend(segmenter.backend)
+        path = item if isinstance(item, Path) else item.image
+        truth = None if isinstance(item, Path) else item.truth()
+        grid = Segmenter(bundle, seen).encode(path).grid
+        size = (grid.rows.output_px, grid.columns.output_px)
+        if truth is not None and truth.shape != size:
+            raise DataError(f"{path} is {size}, but its labels are {truth.shape}; correct one of them")
+        windows, features = seen.kept[0]
+        yield RecordedImage(file=path.name, size_hw=size, windows=windows, features=features, truth=truth)

@@ -1,0 +1,162 @@
+"""A report of accuracy: what was measured, in full, and the figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ovsdino_bench.accuracy import Comparison
+from ovsdino_bench.benchmark import Benchmark
+from ovsdino_bench.folder import LabelledImage
+from ovsdino_bench.journal import Recorded, Run
+from ovsdino_bench.selection import Selection, list_hash
+from ovsdino_runtime.bundle import IMAGE_GRAPH
+from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.files import atomic_file
+from ovsdino_runtime.manifest import Manifest
+from ovsdino_runtime.segmenter import Question
+
+KIND, SCHEMA = "accuracy", 2  # schema 1 had neither of the two, no selection and no question
+Report = Mapping[str, Any]
+
+
+def run_of(
+    benchmark: Benchmark,
+    images: Sequence[LabelledImage],
+    selection: Selection,
+    question: Question,
+    background: str,
+    manifest: Manifest,
+    backends: Sequence[str],
+    checkpoint_sha256: str | None = None,
+) -> Run:
+    """Return what is measured, in full.
+
+    Args:
+        benchmark: the data.
+        images: those selected, over all shards.
+        selection: how they were.
+        question: the classes.
+        background: the policy, as in `parse_background`.
+        manifest: of the bundle, or made from the checkpoint.
+        backends: what runs.
+        checkpoint_sha256: of the checkpoint's weights, where it is measured.
+    """
+    names = [item.image.name for item in images]
+    facts = {
+        "data": benchmark.source,
+        "benchmark": benchmark.name,
+        "dataset": {
+            "images": len(benchmark.images),
+            "published": benchmark.published or None,
+            "left_out": benchmark.left_out,
+        },
+        "selection": {**selection.as_dict(), "images": len(names), "list_sha256": list_hash(names)},
+        "model": _model(manifest, checkpoint_sha256),
+        "question": _asked(question, background),
+    }
+    return Run(
+        name=benchmark.name,
+        names=question.names,
+        backends=tuple(backends),
+        images=len(images),
+        facts=facts,
+    )
+
+
+def report_of(recorded: Recorded, block: int) -> tuple[dict[str, Any], Comparison]:
+    """Return a report as JSON takes it, and the figures in it.
+
+    Args:
+        recorded: the counts of all images.
+        block: neighbouring images that count as one sample of the interval.
+
+    Raises:
+        DataError: no image could be measured.
+    """
+    run = recorded.run
+    found = Comparison.of(run.names, run.backends, recorded.results.values())
+    report = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        **run.facts,
+        "shards": recorded.parts,
+        "machines": [dict(item) for item in recorded.machines],
+        **found.as_dict(block),
+    }
+    return report, found
+
+
+def save_report(report: Report, path: Path) -> None:
+    """Write a report as JSON; the file appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_file(path) as staged:
+        staged.write_text(as_text([report]) + "\n", encoding="utf-8")
+
+
+def as_text(reports: Sequence[Report]) -> str:
+    """Return one report as JSON, or several as one document."""
+    document = reports[0] if len(reports) == 1 else {"kind": KIND, "schema": SCHEMA, "reports": list(reports)}
+    return json.dumps(document, indent=2)
+
+
+def read_reports(path: Path) -> list[Report]:
+    """Return the reports in a file that `ovsdino-bench accuracy` wrote, of this version or an earlier one.
+
+    Raises:
+        DataError: it cannot be read, is something else or of a newer version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.get("kind", KIND) != KIND:
+            raise ValueError(f"it holds {document['kind']!r}")
+        schema = document.get("schema", 1)
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise DataError(f"{path} has schema {schema}, this version reads up to {SCHEMA}; upgrade ovsdino")
+        reports: list[Report] = document.get("reports", [document])
+        for report in reports:
+            last = report["backends"][-1]
+            for key in ("miou", "miou_interval_95", "iou", "boundary_f_mean"):
+                last[key]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(
+            f"{path} is no report of accuracy ({error!r}); write one with `ovsdino-bench accuracy --json`"
+        ) from error
+    return reports
+
+
+def _model(manifest: Manifest, checkpoint_sha256: str | None) -> dict[str, Any]:
+    recorded = manifest.provenance
+    graph = manifest.files.get(IMAGE_GRAPH)
+    return {
+        "name": manifest.name,
+        "backbone": manifest.backbone.name,
+        "backbone_source": manifest.backbone.source,
+        "grid_hw": list(manifest.grid_hw),
+        "window_px": manifest.window_px,
+        "stride_px": manifest.stride_px,
+        "text_model": manifest.text_model,
+        "templates": len(manifest.templates),
+        "steps": recorded.get("steps_done"),
+        "scalars": recorded.get("scalars"),
+        "image_graph_sha256": graph.sha256 if graph is not None else None,
+        "checkpoint_sha256": checkpoint_sha256,
+    }
+
+
+def _asked(question: Question, background: str) -> dict[str, Any]:
+    prompts: dict[str, list[str]] = {name: [] for name in question.names}
+    for prompt, group in zip(question.prompts, question.groups, strict=True):
+        prompts[question.names[group]].append(prompt)
+    return {
+        "background": background,
+        "threshold_cosine": question.threshold,
+        "prompts": prompts,
+        "notes": list(question.notes),
+        "untrained": list(question.untrained),
+    }

@@ -1,0 +1,182 @@
+"""`ovsdino-export fp16`: the bundle gains an FP16 graph that is proven, or stays as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from ovsdino_export import cli
+from ovsdino_export.fp16 import ensure_fp16, evenly, write_fp16
+from ovsdino_export.half_arithmetic import HalfBackend
+from ovsdino_export.islands import WIDENINGS
+from ovsdino_export.pipeline import export_onnx
+from ovsdino_export.typed_graph import casts_of
+from ovsdino_export.verify import load_golden
+from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, MANIFEST, Bundle
+from ovsdino_runtime.errors import ParityError
+from ovsdino_runtime.metrics import GATES, agreement
+
+if TYPE_CHECKING:
+    from conftest import TinyCheckpoint
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: TinyCheckpoint) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    export_onnx(tiny_checkpoint.path, folder, text=tiny_checkpoint.text)
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, exported: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 150, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["ovsdino-export", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_the_bundle_gains_a_graph_of_half_the_size_that_agrees_with_pytorch(
+    bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "fp16", bundle, "--images", picture, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    opened = Bundle.open(bundle)  # every file has its hash in the manifest
+    assert opened.file(IMAGE_GRAPH_FP16).stat().st_size < 0.65 * opened.file(IMAGE_GRAPH).stat().st_size
+    record = opened.manifest.precisions["fp16"]
+    assert said["islands"] == record["islands"]
+    assert {island["op"] for island in record["islands"]} >= {"LayerNormalization", "ReduceL2"}
+    assert "emulated" in record["arithmetic"]
+    assert "3 windows of 1 pictures" in record["evidence"]
+    assert [block["fusable"] for block in record["attention"]] == [True] * 6
+    model = onnx.load(opened.file(IMAGE_GRAPH_FP16))
+    assert casts_of(model).count == record["casts"]
+    windows, features = load_golden(opened.file(GOLDEN))
+    found = agreement(features, HalfBackend(model).features(windows), opened.embeddings().embeddings)
+    assert not found.failures(GATES["fp16"])
+    assert found.cosine_mean == pytest.approx(record["parity"]["cosine_mean"], abs=1e-3)
+
+
+def test_the_line_for_people_says_what_stays_in_fp32_and_why(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "fp16", bundle, "--fp32-op", "Gelu") == 0
+    out = capsys.readouterr().out
+    assert "13 x LayerNormalization sums squares" in out
+    assert "x asked for by operator" in out
+    assert "(0 needless)" in out
+    assert "6 of 6 attentions stay fusable" in out
+
+
+def test_deriving_it_again_replaces_it_and_keeps_what_a_device_built(bundle: Path) -> None:
+    first, _ = write_fp16(Bundle.open(bundle))
+    (bundle / "engines").mkdir()
+    (bundle / "engines" / "x.engine").write_bytes(b"plan")
+    second, _ = write_fp16(first, fp32_ops=["Softmax"])
+    assert (bundle / "engines" / "x.engine").read_bytes() == b"plan"
+    assert second.manifest.files[IMAGE_GRAPH] == first.manifest.files[IMAGE_GRAPH]
+    assert second.manifest.files[IMAGE_GRAPH_FP16] != first.manifest.files[IMAGE_GRAPH_FP16]
+    assert not any(name.startswith("engines") for name in second.manifest.files)
+    assert ensure_fp16(second) is second
+    wider = ensure_fp16(second, widen=1)
+    record = wider.manifest.precisions["fp16"]
+    assert record["widened"] == 1
+    widened = [island for island in record["islands"] if island["reason"].startswith("widened")]
+    assert len(widened) >= WIDENINGS[0] * 100 / 2
+
+
+def test_what_misses_the_gates_leaves_the_bundle_as_it_was(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {item.name: item.read_bytes() for item in bundle.iterdir()}
+    monkeypatch.setattr(
+        "ovsdino_export.precision.GATES",
+        {"fp16": type(GATES["fp16"])(cosine_mean=1.1, cosine_p1=0, label_agreement=0, delta_miou_points=1)},
+    )
+    with pytest.raises(ParityError, match=r"the gate is 1\.1"):
+        write_fp16(Bundle.open(bundle))
+    assert {item.name: item.read_bytes() for item in bundle.iterdir()} == before
+    assert [item.name for item in bundle.parent.iterdir() if item.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fp32-node", "Nothing_1"], "the graph has no node of that name"),
+        (["--fp32-op", "Sigmoid"], "the graph has no such operator"),
+        (["--images", "missing.jpg"], "missing.jpg"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    words: list[str],
+    message: str,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest = (bundle / MANIFEST).read_bytes()
+    assert run(monkeypatch, "fp16", bundle, *words) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert (bundle / MANIFEST).read_bytes() == manifest
+
+
+def test_it_runs_without_torch(bundle: Path) -> None:
+    blocked = (
+        "import sys\n"
+        "for name in ('torch', 'timm', 'open_clip', 'transformers'): sys.modules[name] = None\n"
+        "from ovsdino_export.cli import main\n"
+        f"sys.argv = ['ovsdino-export', 'fp16', {str(bundle)!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "agreement with FP32" in done.stdout
+
+
+def test_an_even_choice_has_both_ends() -> None:
+    assert evenly(list(range(10)), 4) == [0, 3, 6, 9]
+    assert evenly([5], 4) == [5]
+    assert evenly(list(range(3)), 8) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"decoder_stride": 1}, {"gate": False}, {"layers": "sparse"}, {"head": "linear"}]
+)
+def test_every_kind_of_model_meets_the_gates(
+    fields: dict[str, object],
+    tmp_path: Path,
+    tiny_checkpoint: TinyCheckpoint,
+    build_model: Callable[..., object],
+    write_checkpoint: Callable[..., Path],
+) -> None:
+    if fields.get("head") == "linear":
+        fields = {**fields, "gate": False, "alignment": False}
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", build_model(**fields))
+    made = export_onnx(checkpoint, tmp_path / "bundle", text=tiny_checkpoint.text)
+    _, half = write_fp16(made)
+    assert not half.parity.failures(GATES["fp16"])
+    assert half.widened == 0
