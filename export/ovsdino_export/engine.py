@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine_attempt import Attempt, Judge, Verdict, attempt, workshop
-from ovsdino_export.graph_source import Graphs, shipped_graphs
+from ovsdino_export.graph_source import Graphs, graphs_of
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime import __version__
 from ovsdino_runtime.bundle import GOLDEN, Bundle
 from ovsdino_runtime.engines import EngineFile, engine_folders, engine_name, sidecar_of
-from ovsdino_runtime.errors import OutputError, ParityError
+from ovsdino_runtime.errors import BackendUnavailable, OutputError, ParityError
 from ovsdino_runtime.files import atomic_file, ensure_folder, sha256_of
 from ovsdino_runtime.metrics import GATES, agreement
 from ovsdino_runtime.sidecar import Machine, Sidecar
@@ -43,7 +43,7 @@ def build_engine(
     Args:
         bundle: the bundle; it must ship golden inputs.
         options: precision, batches and what the builder is told.
-        graphs: where the graph comes from, and wider ones when a gate is missed; by default the bundle's.
+        graphs: where the graph comes from, and wider ones when a gate is missed; see `graphs_of`.
         progress: told what begins.
 
     Raises:
@@ -55,10 +55,18 @@ def build_engine(
     """
     progress = progress or Silent()
     shop = workshop()
-    source = graphs or shipped_graphs(bundle, options.precision)
+    source = graphs or graphs_of(bundle, options.precision, progress.step)
     failures: Sequence[str] = ()
-    level = 0
-    while level <= WIDENINGS and (graph := source(level)) is not None:
+    level, stopped = 0, ""
+    while level <= WIDENINGS:
+        try:
+            graph = source(level)
+        except (OutputError, BackendUnavailable, ParityError) as error:
+            if level == 0:
+                raise
+            graph, stopped = None, f" (wider islands cannot be had: {error})"
+        if graph is None:
+            break
         windows, judge = _golden(graph.bundle, options)
         tried = attempt(shop, graph.path, graph.islands, windows, judge, options, progress)
         failures = tried.failures
@@ -70,8 +78,8 @@ def build_engine(
     after = f", also after {level - 1} widenings of the FP32 islands" if level > 1 else ""
     raise ParityError(
         f"the {options.precision.upper()} engine of {bundle.path} does not compute what PyTorch computes"
-        f"{after}: {'; '.join(failures)}; nothing was written: try --fp32, and report it with TensorRT "
-        f"{shop.machine.tensorrt} and {shop.machine.gpu}"
+        f"{after}: {'; '.join(failures)}{stopped}; nothing was written: try --fp32, and report it with "
+        f"TensorRT {shop.machine.tensorrt} and {shop.machine.gpu}"
     )
 
 

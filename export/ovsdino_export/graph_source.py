@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovsdino_export.steps import Progress, silent
 from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
 from ovsdino_runtime.engines import GRAPHS, graph_files
-from ovsdino_runtime.errors import ExportError
+from ovsdino_runtime.errors import BackendUnavailable, ExportError
 from ovsdino_runtime.sidecar import Precision
 
 
@@ -39,7 +40,7 @@ class Graph:
 
 
 Graphs = Callable[[int], Graph | None]
-"""The graph of a widening level: 0 is the bundle's own, each further one has more FP32 islands.
+"""The graph of a widening level: 0 is the first, each further one has more FP32 islands.
 
 None where there is no wider one.
 """
@@ -53,6 +54,41 @@ def shipped_graphs(bundle: Bundle, precision: Precision) -> Graphs:
     """
     only = graph_of(bundle, precision)
     return lambda level: only if level == 0 else None
+
+
+def graphs_of(bundle: Bundle, precision: Precision, progress: Progress = silent) -> Graphs:
+    """Return a bundle's graph for a precision, derived if it is not there, and its wider ones in FP16.
+
+    Deriving and widening write into the bundle and need ONNX Runtime, but no torch and no GPU.
+
+    Args:
+        bundle: the bundle.
+        precision: FP32 has one graph; that of FP16 can be widened as often as `half_graph` can.
+        progress: told what begins.
+
+    Raises:
+        BackendUnavailable: a graph must be derived, and there is no ONNX Runtime (when it is asked for).
+    """
+    if precision == "fp32":
+        return shipped_graphs(bundle, precision)
+    from ovsdino_export.fp16 import ensure_fp16  # noqa: PLC0415 - FP32 needs none of it
+    from ovsdino_export.islands import WIDENINGS  # noqa: PLC0415 - as above
+
+    known = bundle.manifest.precisions.get("fp16", {})
+    shipped = int(known.get("widened", 0)) if bundle.has(IMAGE_GRAPH_FP16) else 0
+
+    def graph(level: int) -> Graph | None:
+        if shipped + level > len(WIDENINGS):
+            return None
+        try:
+            return graph_of(ensure_fp16(bundle, widen=shipped + level, progress=progress), precision)
+        except BackendUnavailable as error:
+            raise BackendUnavailable(
+                f"{IMAGE_GRAPH_FP16} cannot be derived or widened here: {error}; or derive it with "
+                f"`ovsdino-export fp16 {bundle.path}` where the bundle was exported"
+            ) from error
+
+    return graph
 
 
 def graph_of(bundle: Bundle, precision: Precision) -> Graph:

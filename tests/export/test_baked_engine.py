@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import build_engine
 from ovsdino_export.pipeline import export_onnx
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.engines import sidecar_of
+from ovsdino_runtime.engines import find_engine, sidecar_of
 from ovsdino_runtime.errors import ExportError, ParityError
 from ovsdino_runtime.files import sha256_of
 from tests.standins.release import install
@@ -71,6 +72,32 @@ def test_a_bundle_of_a_real_backbone_becomes_an_engine(
     assert built.sidecar.parity["cosine_mean"] > 0.99999
     assert built.sidecar.built["layers"]["half"] == 0
     assert built.sidecar.built["layers"]["full"] > 100
+
+
+def test_an_fp16_graph_is_derived_if_need_be_and_its_layers_are_held_against_its_islands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_bundle: Bundle
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.13")
+    path = shutil.copytree(small_bundle.path, tmp_path / "bundle", ignore=shutil.ignore_patterns("engines"))
+    built = build_engine(Bundle.open(path), BuildOptions())
+    bundle = Bundle.open(path)
+    islands = bundle.manifest.precisions["fp16"]["islands"]
+    assert list(built.sidecar.islands) == islands
+    assert built.sidecar.onnx == {"image.fp16.onnx": sha256_of(path / "image.fp16.onnx")}
+    layers = built.sidecar.built["layers"]
+    assert layers["half"] > 50
+    assert 0 < layers["full"] <= len(islands)
+    assert built.sidecar.parity["cosine_mean"] > 0.9995
+
+    trt.built.clear()
+    trt.faults["wrong builds"] = 1
+    wider = build_engine(bundle, BuildOptions())
+    revised = Bundle.open(path)
+    assert revised.manifest.precisions["fp16"]["widened"] == 1
+    assert list(wider.sidecar.islands) == revised.manifest.precisions["fp16"]["islands"]
+    assert len(wider.sidecar.islands) > len(islands)
+    machine = wider.sidecar.machine
+    assert find_engine(revised, machine, "fp16").path == path / "engines" / wider.path.name
 
 
 def test_a_baked_graph_becomes_an_engine_beside_it_that_says_what_it_was_held_against(

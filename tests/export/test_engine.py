@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import pytest
 
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import build_engine
-from ovsdino_export.graph_source import Graph, graph_of
+from ovsdino_export.graph_source import Graph, graph_of, shipped_graphs
 from ovsdino_export.timing_cache import timing_cache_path
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.engines import engine_files, sidecar_of
-from ovsdino_runtime.errors import BackendUnavailable, ExportError, ParityError
+from ovsdino_runtime.errors import BackendUnavailable, ExportError, OutputError, ParityError
 from ovsdino_runtime.files import sha256_of
 from ovsdino_runtime.sidecar import BatchProfile, Sidecar
 from tests.standins.half_bundle import ISLAND, write_half_bundle
@@ -142,14 +143,14 @@ def test_an_engine_that_computes_something_else_is_never_written(
 ) -> None:
     wrong = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "wrong", half=100.0))
     with pytest.raises(ParityError, match=r"FP16 engine of .* mean patch cosine is 0\.6\d+, the gate is"):
-        build_engine(wrong, BuildOptions())
+        build_engine(wrong, BuildOptions(), graphs=shipped_graphs(wrong, "fp16"))
     assert _nothing_is_written(wrong)
 
 
 def test_features_that_are_not_finite_miss_every_gate(trt: StrictModule, bundle: Bundle) -> None:
     trt.faults["compute"] = lambda batch: np.full((len(batch), 4, 4, 4), np.nan)
     with pytest.raises(ParityError, match="nan"):
-        build_engine(bundle, BuildOptions())
+        build_engine(bundle, BuildOptions(), graphs=shipped_graphs(bundle, "fp16"))
     assert _nothing_is_written(bundle)
 
 
@@ -239,9 +240,36 @@ def test_what_the_parser_or_the_builder_complain_of_is_one_line(trt: StrictModul
     assert _nothing_is_written(bundle)
 
 
-def test_a_bundle_without_an_fp16_graph_says_how_to_derive_one(trt: StrictModule, tiny_bundle: Path) -> None:
-    with pytest.raises(ExportError, match="`ovsdino-export fp16 "):
+def test_where_only_shipped_graphs_are_taken_one_that_is_missing_says_how_to_derive_it(
+    tiny_bundle: Path,
+) -> None:
+    with pytest.raises(ExportError, match=r"ships no image\.fp16\.onnx; derive it with `ovsdino-export fp16"):
+        shipped_graphs(Bundle.open(tiny_bundle), "fp16")
+
+
+def test_without_an_fp16_graph_and_without_onnx_runtime_the_line_says_where_to_derive_it(
+    trt: StrictModule, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendUnavailable, match=r"cannot be derived .* here: there is no ONNX Runtime"):
         build_engine(Bundle.open(tiny_bundle), BuildOptions())
+
+
+@pytest.mark.parametrize("error", [OutputError("read-only"), BackendUnavailable("no ONNX Runtime")])
+def test_islands_that_cannot_be_widened_are_part_of_the_error(
+    trt: StrictModule, tiny_bundle: Path, tmp_path: Path, error: Exception
+) -> None:
+    wrong = graph_of(Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "wrong", half=100.0)), "fp16")
+
+    def graphs(level: int) -> Graph:
+        if level:
+            raise error
+        return wrong
+
+    with pytest.raises(
+        ParityError, match=rf"the gate is .* \(wider islands cannot be had: {error}\); nothing"
+    ):
+        build_engine(wrong.bundle, BuildOptions(), graphs=graphs)
 
 
 def test_without_a_gpu_or_with_a_driver_that_does_not_work_the_line_says_what_to_check(

@@ -38,6 +38,7 @@ class Runtime:
 class Engine:
     def __init__(self, module: Any, told: dict[str, Any], model: onnx.ModelProto) -> None:
         self.module, self.told, self.model = module, told, model
+        self.wrong = len(module.built) <= module.faults.get("wrong builds", 0)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
@@ -82,7 +83,7 @@ class Engine:
         if stub is not None:
             return np.asarray(stub(batch))
         (found,) = self._session.run(None, {self.values[0].name: batch})
-        return np.asarray(found)
+        return np.asarray(found) * np.asarray(-1 if self.wrong else 1, found.dtype)
 
 
 class Context:
