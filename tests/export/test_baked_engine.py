@@ -16,10 +16,12 @@ from ovsdino_export import cli
 from ovsdino_export.baked_engine import build_baked_engine, read_baked
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import build_engine
+from ovsdino_export.large_graph import save_proto
 from ovsdino_export.pipeline import export_onnx
-from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.backends.trt import open_trt
+from ovsdino_runtime.bundle import Bundle, revised_bundle
 from ovsdino_runtime.engines import find_engine, sidecar_of
-from ovsdino_runtime.errors import ExportError, ParityError
+from ovsdino_runtime.errors import BackendUnavailable, ExportError, ParityError
 from ovsdino_runtime.files import sha256_of
 from tests.standins.release import install
 
@@ -72,6 +74,31 @@ def test_a_bundle_of_a_real_backbone_becomes_an_engine(
     assert built.sidecar.parity["cosine_mean"] > 0.99999
     assert built.sidecar.built["layers"]["half"] == 0
     assert built.sidecar.built["layers"]["full"] > 100
+
+
+def test_weights_in_a_second_file_are_part_of_what_an_engine_was_built_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_bundle: Bundle
+) -> None:
+    install(monkeypatch, tmp_path / "cache", "10.16")
+    path = shutil.copytree(small_bundle.path, tmp_path / "bundle", ignore=shutil.ignore_patterns("engines"))
+    model = onnx.load(path / "image.onnx")
+    with revised_bundle(Bundle.open(path), without=("image.onnx",)) as staged:
+        save_proto(model, staged / "image.onnx", external_data_bytes=0)
+    built = build_engine(Bundle.open(path), FP32)
+    assert built.sidecar.onnx == {name: sha256_of(path / name) for name in ("image.onnx", "image.onnx.data")}
+    assert built.sidecar.parity["cosine_mean"] > 0.99999
+    with open_trt(Bundle.open(path), "fp32") as backend:
+        assert backend.file.path == built.path
+
+    model.graph.initializer[0].CopyFrom(_negated(model.graph.initializer[0]))
+    with revised_bundle(Bundle.open(path), without=("image.onnx", "image.onnx.data")) as staged:
+        save_proto(model, staged / "image.onnx", external_data_bytes=0)
+    with pytest.raises(BackendUnavailable, match=r"it was built from image\.onnx\.data"):
+        open_trt(Bundle.open(path), "fp32")
+
+
+def _negated(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    return numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name)
 
 
 def test_an_fp16_graph_is_derived_if_need_be_and_its_layers_are_held_against_its_islands(

@@ -38,7 +38,7 @@ class Runtime:
 class Engine:
     def __init__(self, module: Any, told: dict[str, Any], model: onnx.ModelProto) -> None:
         self.module, self.told, self.model = module, told, model
-        self.wrong = len(module.built) <= module.faults.get("wrong builds", 0)
+        self.wrong = "wrong builds" in module.faults and len(module.built) <= module.faults["wrong builds"]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(

@@ -136,8 +136,9 @@ class TrtEngine:
             if self._closed:
                 raise InferenceError("the engine is closed; open it again")
             lane = self._idle.pop() if self._idle else None
+            engine = self._engine
         if lane is None:
-            lane = self._new_lane()
+            lane = self._new_lane(engine)
         try:
             yield lane
         except BaseException:
@@ -151,10 +152,10 @@ class TrtEngine:
         if not kept:
             lane.close()
 
-    def _new_lane(self) -> Lane:
+    def _new_lane(self, engine: Any) -> Lane:
         return Lane(
             cuda=self._cuda,
-            new_context=partial(_new_context, self._trt, self._engine),
+            new_context=partial(_new_context, self._trt, engine),
             input=self.input,
             output=self.output,
             profile=self.profile,
