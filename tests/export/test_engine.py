@@ -15,9 +15,9 @@ from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import build_engine
 from ovsdino_export.graph_source import Graph, graph_of, shipped_graphs
 from ovsdino_export.timing_cache import timing_cache_path
-from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.bundle import Bundle, revised_bundle
 from ovsdino_runtime.engines import engine_files, sidecar_of
-from ovsdino_runtime.errors import BackendUnavailable, ExportError, OutputError, ParityError
+from ovsdino_runtime.errors import BackendUnavailable, BundleError, ExportError, OutputError, ParityError
 from ovsdino_runtime.files import sha256_of
 from ovsdino_runtime.sidecar import BatchProfile, Sidecar
 from tests.standins.half_bundle import ISLAND, write_half_bundle
@@ -279,6 +279,16 @@ def test_without_a_gpu_or_with_a_driver_that_does_not_work_the_line_says_what_to
     with pytest.raises(BackendUnavailable, match=r"no NVIDIA GPU .* \(cudaErrorNoDevice\); check nvidia-smi"):
         build_engine(bundle, BuildOptions())
     assert _nothing_is_written(bundle)
+
+
+def test_a_bundle_without_golden_inputs_cannot_be_proven_and_is_refused(
+    trt: StrictModule, bundle: Bundle
+) -> None:
+    with revised_bundle(bundle, without=("golden.npz",)):
+        pass
+    with pytest.raises(BundleError, match=r"ships no golden\.npz"):
+        build_engine(Bundle.open(bundle.path), BuildOptions())
+    assert not trt.built
 
 
 def test_an_older_tensorrt_is_refused(trt: StrictModule, bundle: Bundle) -> None:

@@ -303,6 +303,19 @@ def test_an_engine_of_another_tensorrt_is_refused_naming_both(
     assert "built by TensorRT 10.3.0, this is TensorRT 11.4.0.106" in _refusal(bundle)
 
 
+def test_everything_that_does_not_fit_is_named_and_other_engines_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    for release in ("10.3", "10.13"):
+        write_engine(install(monkeypatch, tmp_path / "cache", release), bundle, "fp16")
+    trt = install(monkeypatch, tmp_path / "cache", "11.4")
+    trt.cuda.gpu_name = "Tesla T4"
+    message = _refusal(bundle)
+    assert "this is Tesla T4" in message
+    assert "this is TensorRT 11.4.0.106" in message
+    assert "(1 more do not fit either)" in message
+
+
 def test_an_engine_of_another_graph_is_refused_naming_both(
     trt: StrictModule, bundle: Bundle, tiny_bundle: Path
 ) -> None:
