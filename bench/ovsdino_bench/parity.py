@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ovsdino_bench.bootstrap import miou_interval
 from ovsdino_bench.recorded import Recorded, RecordedImage
-from ovsdino_runtime.backends import Backend
+from ovsdino_runtime.backends import Backend, NoBackend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError, InferenceError
 from ovsdino_runtime.manifest import Manifest
@@ -184,7 +184,7 @@ def measure_parity(
     """
     reference.check(bundle.manifest)
     question = reference.question
-    segmenter = Segmenter(bundle, _NoBackend())
+    segmenter = Segmenter(bundle, NoBackend())
     tallies = [_Tally(len(question.names)) for _ in forms]
     for image in tqdm(reference, "parity", total=len(reference), unit="image"):
         grid = grid_of(bundle.manifest, image.size_hw)
@@ -219,12 +219,3 @@ def grid_of(manifest: Manifest, size_hw: tuple[int, int]) -> WindowGrid:
 def gate_of(precision: str, gates: Mapping[str, Gate], changes: Mapping[str, float]) -> Gate:
     """Return the gate of a precision, some fields changed."""
     return replace(gates[precision], **changes)
-
-
-class _NoBackend:
-    """Stands where no window is encoded."""
-
-    name = "none"
-
-    def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        raise AssertionError("parity reads features, it encodes no picture")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ovsdino.model import OVSDINO
-from ovsdino_export.baked_input import InputKind
+from ovsdino_export.baked_contract import InputKind, OutputKind
 from ovsdino_export.graph import ImageGraph
 from ovsdino_runtime.queries import ClassQuery
 
-OutputKind = Literal["scores", "labels"]
 INPUT_NAME = "image"
 
 
@@ -97,28 +93,6 @@ class BakedGraph(nn.Module):
     def _best(self, cosines: Tensor) -> Tensor:
         rows, columns = self.features.grid_hw
         return cosines.reshape(-1, self.count, self.most, rows, columns).amax(dim=2)
-
-
-def baked_metadata(
-    queries: Sequence[ClassQuery], *, output: OutputKind, input: InputKind, score_scale: float, license: str
-) -> dict[str, str]:
-    """Return what a baked graph says about itself in ONNX's metadata_props, text by key."""
-    units = {
-        "uint8-nhwc": "uint8 [batch, height, width, 3], RGB, 0 to 255",
-        "float-nchw": "float32 [batch, 3, height, width], RGB, 0 to 1",
-    }
-    results = {
-        "scores": "float32 [batch, class, rows, columns], cosines; upsample bilinearly before the argmax",
-        "labels": "int32 [batch, height, width], index into class_names",
-    }
-    return {
-        "class_names": json.dumps([query.label for query in queries], ensure_ascii=False),
-        "class_prompts": json.dumps([list(query.prompts) for query in queries], ensure_ascii=False),
-        "input": units[input],
-        "output": results[output],
-        "score_scale": repr(score_scale),
-        "license": license,
-    }
 
 
 def example_input(window_px: int, kind: InputKind) -> Tensor:

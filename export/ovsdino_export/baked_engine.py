@@ -1,8 +1,8 @@
 """An engine from a baked graph, for programs that know nothing of this project.
 
-The graph was held against PyTorch when it was exported. On the device there is no PyTorch and the graph
-has no golden outputs, so the engine is held against what ONNX Runtime's CPU provider computes from the same
-file; the sidecar says so. Nothing here loads such an engine again: trtexec, Triton or DeepStream do.
+A graph baked from a bundle is held against what PyTorch's golden features give with the same classes. A file
+alone has no golden outputs, so its engine is held against what ONNX Runtime's CPU provider computes from it;
+the sidecar says which. Nothing here loads such an engine again: trtexec, Triton or DeepStream do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ovsdino_export.baked_input import baked_input
+from ovsdino_export.baked_contract import baked_input
 from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import write_engine
@@ -68,10 +68,35 @@ def read_baked(path: Path) -> BakedFile:
     return BakedFile(path=path, class_names=names, islands=islands, input_shape=shape)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What a baked graph must give.
+
+    Attributes:
+        inputs: as the graph takes them.
+        outputs: what it must give for them.
+        source: who says so.
+    """
+
+    inputs: NDArray[np.generic]
+    outputs: NDArray[np.generic]
+    source: str
+
+
 def build_baked_engine(
-    baked: BakedFile, options: BuildOptions, *, progress: BuildProgress | None = None
+    baked: BakedFile,
+    options: BuildOptions,
+    *,
+    proof: Proof | None = None,
+    progress: BuildProgress | None = None,
 ) -> EngineFile:
     """Build a baked graph's engine beside it, as NAME-GPU-….engine, and return it, written and proven.
+
+    Args:
+        baked: the graph.
+        options: precision, batches and what the builder is told.
+        proof: what to hold the engine against; None asks ONNX Runtime's CPU provider.
+        progress: told what begins.
 
     Raises:
         BackendUnavailable: TensorRT, cuda-python, a GPU or ONNX Runtime is missing.
@@ -82,30 +107,36 @@ def build_baked_engine(
     progress = progress or Silent()
     shop = workshop()
     path, gate = baked.path, GATES[options.precision]
-    floating = baked.input_shape[0] == 3
-    windows = golden_windows(max(baked.input_shape))
-    inputs = baked_input(windows, "float-nchw" if floating else "uint8-nhwc")
-    progress.step("results in ONNX Runtime")
-    reference = run_onnx(path, inputs)
+    if proof is None:
+        progress.step("results in ONNX Runtime")
+        proof = _by_onnxruntime(baked)
+    reference, source = proof.outputs, proof.source
 
     def judge(outputs: NDArray[np.generic]) -> Verdict:
         if outputs.shape != reference.shape:
-            return {}, [f"its output is {outputs.shape} where ONNX Runtime gives {reference.shape}"]
+            return {}, [f"its output is {outputs.shape} where {source} gives {reference.shape}"]
         if np.issubdtype(reference.dtype, np.integer):
             return labels_agreement(reference, outputs, gate)
         return scores_agreement(reference.astype(np.float32), outputs.astype(np.float32), gate)
 
-    tried = attempt(shop, path, baked.islands, inputs, judge, options, progress)
+    tried = attempt(shop, path, baked.islands, proof.inputs, judge, options, progress)
     if tried.failures:
         raise ParityError(
-            f"the {options.precision.upper()} engine of {path} does not compute what ONNX Runtime computes: "
+            f"the {options.precision.upper()} engine of {path} does not compute what {source} computes: "
             f"{'; '.join(tried.failures)}; nothing was written: report it with TensorRT "
             f"{shop.machine.tensorrt} and {shop.machine.gpu}"
         )
     progress.step("writing the engine")
     files = [path, *(other for other in [path.with_name(f"{path.name}.data")] if other.is_file())]
     target = path.with_name(f"{path.stem}-{engine_name(shop.machine, options.precision)}")
-    tried.built["reference"] = "ONNX Runtime CPU on the same graph"
+    tried.built["reference"] = source
     tried.built["class_names"] = list(baked.class_names)
     hashes = {file.name: sha256_of(file) for file in files}
     return write_engine(target, tried, hashes, baked.islands, options, shop.machine)
+
+
+def _by_onnxruntime(baked: BakedFile) -> Proof:
+    windows = golden_windows(max(baked.input_shape))
+    inputs = baked_input(windows, "float-nchw" if baked.input_shape[0] == 3 else "uint8-nhwc")
+    outputs = run_onnx(baked.path, inputs)
+    return Proof(inputs=inputs, outputs=outputs, source="ONNX Runtime CPU on the same graph")

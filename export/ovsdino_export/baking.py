@@ -10,11 +10,9 @@ from pathlib import Path
 from ovsdino_export.baked import (
     INPUT_NAME,
     BakedGraph,
-    OutputKind,
-    baked_metadata,
     example_input,
 )
-from ovsdino_export.baked_input import InputKind, baked_input
+from ovsdino_export.baked_contract import InputKind, OutputKind, baked_input, baked_metadata
 from ovsdino_export.class_vectors import TextSource, baked_classes, text_map_of
 from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES
 from ovsdino_export.operators import check_file

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
 
 BAKED_SUFFIX = ".onnx"
 _STEPS = 5
-_BUILDER, _SHARING = "Builder", "Engines for other machines"
+_BUILDER, _SHARING, _BAKED = "Builder", "Engines for other machines", "Engines with a vocabulary"
+
+
+class Output(str, Enum):
+    """What an engine with a vocabulary gives."""
+
+    labels = "labels"
+    scores = "scores"
 
 
 def trt(
@@ -66,6 +74,33 @@ def trt(
             rich_help_panel=_SHARING,
         ),
     ] = False,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Bake these in; labels or scores come out then: cars,road,vehicle=bus|truck.",
+            rich_help_panel=_BAKED,
+        ),
+    ] = None,
+    output: Annotated[
+        Output | None,
+        typer.Option(help="labels [B, H, W] (the default), or scores [B, C, h, w].", rich_help_panel=_BAKED),
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="none (the default), auto, list, or names a|b: a last class for all else.",
+            rich_help_panel=_BAKED,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.onnx",
+            help="With --classes: the baked graph, beside which the engine appears.",
+            rich_help_panel=_BAKED,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be built; needs no TensorRT and no GPU.")
     ] = False,
@@ -89,6 +124,23 @@ def trt(
         hardware_compatible=hardware_compatible,
         version_compatible=version_compatible,
     )
+    if classes is not None:
+        if out is None or out.suffix != BAKED_SUFFIX or bundle.suffix == BAKED_SUFFIX:
+            raise typer.BadParameter("--classes needs a bundle and --out FILE.onnx")
+        _classes(
+            bundle,
+            classes,
+            out,
+            output or Output.labels,
+            background or "none",
+            options,
+            dry_run=dry_run,
+            as_json=as_json,
+        )
+        return
+    for option, value in {"--output": output, "--background": background, "--out": out}.items():
+        if value is not None:
+            raise typer.BadParameter(f"{option} needs --classes")
     if dry_run:
         _tell(bundle, options, as_json=as_json)
     else:
@@ -124,6 +176,41 @@ def _tell(source: Path, options: BuildOptions, *, as_json: bool) -> None:
     print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
 
 
+def _classes(
+    source: Path,
+    classes: str,
+    out: Path,
+    output: Output,
+    background: str,
+    options: BuildOptions,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    with needing("tensorrt", "building an engine"):
+        from ovsdino_export.classes_engine import build_classes_engine, plan_classes_engine
+        from ovsdino_export.dry_run import as_document, plan_lines
+    from ovsdino_runtime.background import parse_background
+    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.queries import parse_classes
+
+    names, policy = parse_classes(classes), parse_background(background)
+    bundle = Bundle.open(source)
+    if dry_run:
+        plan = plan_classes_engine(
+            bundle, names, out, output=output.value, background=policy, options=options
+        )
+        print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
+        return
+    with _progress() as progress:
+        engine, notes = build_classes_engine(
+            bundle, names, out, output=output.value, background=policy, options=options, progress=progress
+        )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    _show(engine, as_json=as_json)
+
+
 def _build(source: Path, options: BuildOptions, *, as_json: bool) -> None:
     with needing("tensorrt", "building an engine"):
         from ovsdino_export.baked_engine import build_baked_engine, read_baked
@@ -135,6 +222,10 @@ def _build(source: Path, options: BuildOptions, *, as_json: bool) -> None:
             engine = build_baked_engine(read_baked(source), options, progress=progress)
         else:
             engine = build_engine(Bundle.open(source), options, progress=progress)
+    _show(engine, as_json=as_json)
+
+
+def _show(engine: EngineFile, *, as_json: bool) -> None:
     if as_json:
         document = {"engine": str(engine.path), "sidecar": dataclasses.asdict(engine.sidecar)}
         print(json.dumps(document, indent=2))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
+from ovsdino_export.islands import Island
 from ovsdino_export.large_graph import save_proto
 from ovsdino_export.operators import check_file
 from ovsdino_export.precision import Evidence, HalfGraph, half_graph
@@ -28,6 +29,8 @@ MOST_PICTURES, MOST_WINDOWS = 16, 32  # calibrated and proven on, chosen evenly 
 def ensure_fp16(bundle: Bundle, *, widen: int = 0, progress: Progress = silent) -> Bundle:
     """Return the bundle with an FP16 graph whose islands were widened at least so many times.
 
+    Islands that an earlier derivation found, on pictures perhaps, stay.
+
     Args:
         bundle: left as it is if it has such a graph.
         widen: see `half_graph`.
@@ -40,7 +43,8 @@ def ensure_fp16(bundle: Bundle, *, widen: int = 0, progress: Progress = silent) 
     known = bundle.manifest.precisions.get(PRECISION, {})
     if bundle.has(IMAGE_GRAPH_FP16) and int(known.get("widened", 0)) >= widen:
         return bundle
-    return write_fp16(bundle, widen=widen, progress=progress)[0]
+    kept = [Island(**item) for item in known.get("islands", ())]
+    return write_fp16(bundle, kept=kept, widen=widen, progress=progress)[0]
 
 
 def write_fp16(
@@ -49,6 +53,7 @@ def write_fp16(
     *,
     fp32_ops: Collection[str] = (),
     fp32_nodes: Collection[str] = (),
+    kept: Sequence[Island] = (),
     widen: int = 0,
     progress: Progress = silent,
 ) -> tuple[Bundle, HalfGraph]:
@@ -62,7 +67,8 @@ def write_fp16(
         pictures: files to calibrate and prove on beside the golden windows.
         fp32_ops: see `half_graph`, as the others.
         fp32_nodes: nodes that stay in FP32 too.
-        widen: islands to begin with.
+        kept: islands of an earlier derivation that stay.
+        widen: how often the islands are widened to begin with.
         progress: told what begins.
 
     Raises:
@@ -75,7 +81,7 @@ def write_fp16(
     evidence = evidence_of(bundle, pictures)
     model = onnx.load(bundle.file(IMAGE_GRAPH))
     half = half_graph(
-        model, evidence, fp32_ops=fp32_ops, fp32_nodes=fp32_nodes, widen=widen, progress=progress
+        model, evidence, fp32_ops=fp32_ops, fp32_nodes=fp32_nodes, kept=kept, widen=widen, progress=progress
     )
     progress("writing the bundle")
     precisions = {**bundle.manifest.precisions, PRECISION: half.record()}

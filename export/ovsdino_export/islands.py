@@ -121,6 +121,12 @@ class Choice:
                 )
             self.add(self.nodes[name], "asked for by name")
 
+    def keep(self, islands: Iterable[Island]) -> None:
+        """Add islands that were found before, with the reasons they had."""
+        for island in islands:
+            if island.node in self.nodes:
+                self.add(self.nodes[island.node], island.reason)
+
     def widen(self, records: Sequence[Record], share: float) -> None:
         """Add the nodes that suffer most from rounding, as many as make a share of those that compute."""
         figures = by_node(records)

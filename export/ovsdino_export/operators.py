@@ -125,6 +125,14 @@ def violations(model: onnx.ModelProto) -> list[str]:
     return [*found, *_uint8_inputs(typed.graph, types)]
 
 
+def resize_scale(old: int, new: int) -> np.float32:
+    """Return the least FP32 factor from new / old on whose product with `old`, rounded down, is `new`."""
+    scale = np.float32(new / old)
+    while np.floor(np.float32(old) * scale) < new:
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return scale
+
+
 def _frame(model: onnx.ModelProto) -> Iterator[str]:
     opsets = {item.domain or "ai.onnx": item.version for item in model.opset_import}
     if opsets.get("ai.onnx") != OPSET:

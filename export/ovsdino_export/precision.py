@@ -86,6 +86,7 @@ def half_graph(
     *,
     fp32_ops: Collection[str] = (),
     fp32_nodes: Collection[str] = (),
+    kept: Sequence[Island] = (),
     widen: int = 0,
     progress: Progress = silent,
 ) -> HalfGraph:
@@ -96,6 +97,7 @@ def half_graph(
         evidence: windows to calibrate and prove on.
         fp32_ops: operators that stay in FP32 too.
         fp32_nodes: nodes that stay in FP32 too.
+        kept: islands of an earlier derivation, whose evidence is not at hand any more.
         widen: begin with islands widened so many times, where a device showed that they must be.
         progress: told what begins.
 
@@ -107,6 +109,7 @@ def half_graph(
     choice = Choice(plain)
     choice.by_rule()
     choice.asked(fp32_ops, fp32_nodes)
+    choice.keep(kept)
     progress("calibrating")
     records = calibrate(plain, evidence.windows)
     choice.by_measurement(records)

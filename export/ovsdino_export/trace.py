@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES, INLINE_BYTES
-from ovsdino_export.operators import IR_VERSION, OPSET
+from ovsdino_export.operators import IR_VERSION, OPSET, resize_scale
 from ovsdino_runtime import __version__
 from ovsdino_runtime.errors import ExportError
 
@@ -108,14 +108,6 @@ def _resize(
     scales = [resize_scale(old, int(new)) for old, new in zip(source, output_size, strict=True)]
     constant = _op.Constant(value=onnx.numpy_helper.from_array(np.array([1, 1, *scales], np.float32)))
     return _op.Resize(features, None, constant, mode="linear", coordinate_transformation_mode="half_pixel")
-
-
-def resize_scale(old: int, new: int) -> np.float32:
-    """Return the least FP32 factor from new / old on whose product with `old`, rounded down, is `new`."""
-    scale = np.float32(new / old)
-    while np.floor(np.float32(old) * scale) < new:
-        scale = np.nextafter(scale, np.float32(np.inf))
-    return scale
 
 
 def _clean(model: ir.Model) -> None:

@@ -105,6 +105,7 @@ def test_deriving_it_again_replaces_it_and_keeps_what_a_device_built(bundle: Pat
     assert record["widened"] == 1
     widened = [island for island in record["islands"] if island["reason"].startswith("widened")]
     assert len(widened) >= WIDENINGS[0] * 100 / 2
+    assert sum(island["reason"] == "asked for by operator" for island in record["islands"]) == 6
 
 
 def test_what_misses_the_gates_leaves_the_bundle_as_it_was(

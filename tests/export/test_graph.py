@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from ovsdino.model import OVSDINO
 from ovsdino_export.graph import ImageGraph
 from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES
-from ovsdino_export.operators import check_file
-from ovsdino_export.trace import resize_scale, save, trace, weight_bytes
+from ovsdino_export.operators import check_file, resize_scale
+from ovsdino_export.trace import save, trace, weight_bytes
 from ovsdino_export.verify import run_onnx
 from ovsdino_export.vit import FoldedBlock, PlainBlock, foldable
 from ovsdino_runtime.errors import ExportError

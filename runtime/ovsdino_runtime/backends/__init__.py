@@ -21,3 +21,17 @@ class Backend(Protocol):
         Args:
             windows: uint8 [B, window, window, 3], RGB, in [0, 255].
         """
+
+
+class NoBackend:
+    """Stands where classes are asked for and no window is encoded.
+
+    Attributes:
+        name: `none`.
+    """
+
+    name = "none"
+
+    def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode nothing."""
+        raise AssertionError("windows were to be encoded where there is no backend")

@@ -1,0 +1,101 @@
+"""From a bundle and some classes to an engine that gives their scores or labels: bake, build, prove."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ovsdino_export.baked_contract import OutputKind
+from ovsdino_export.baked_engine import BakedFile, Proof, build_baked_engine, read_baked
+from ovsdino_export.build_progress import BuildProgress, Silent
+from ovsdino_export.builder import BuildOptions
+from ovsdino_export.bundle_baking import Asked, asked_of, bake, expected_outputs
+from ovsdino_export.dry_run import Plan, nameless_engine, plan_build
+from ovsdino_export.engine_attempt import workshop
+from ovsdino_export.graph_source import Graph, graph_of, graphs_of
+from ovsdino_export.verify import load_golden
+from ovsdino_runtime.background import Background
+from ovsdino_runtime.bundle import GOLDEN, Bundle
+from ovsdino_runtime.engines import EngineFile
+from ovsdino_runtime.errors import ParityError
+
+
+def build_classes_engine(
+    bundle: Bundle,
+    classes: Sequence[str],
+    out: Path,
+    *,
+    output: OutputKind,
+    background: Background,
+    options: BuildOptions,
+    progress: BuildProgress | None = None,
+) -> tuple[EngineFile, tuple[str, ...]]:
+    """Bake classes behind a bundle's graph, build its engine, and return it with notes on the names.
+
+    Args:
+        bundle: the bundle.
+        classes: as `ovsdino-run --classes` takes them.
+        out: the baked graph, NAME.onnx; the engine appears beside it.
+        output: cosines at the features' grid, or labels at the window's size.
+        background: what is none of the classes.
+        options: precision, batches and what the builder is told.
+        progress: told what begins.
+
+    Raises:
+        BackendUnavailable: TensorRT, cuda-python or a GPU is missing.
+        VocabularyError: a name is unknown.
+        ExportError: TensorRT cannot build it, or its types are not those asked for.
+        ParityError: with every widening of the islands it misses a gate; no file is left.
+        OutputError: a file cannot be written.
+    """
+    progress = progress or Silent()
+    workshop()  # what is missing is said before anything is written
+    graphs = graphs_of(bundle, options.precision, progress.step)
+    level = 0
+    missed: ParityError | None = None
+    while (graph := graphs(level)) is not None:
+        asked = asked_of(graph, classes, background)
+        baked = read_baked(bake(graph, asked, output, out))
+        try:
+            proof = proof_of(graph, asked, output)
+            return build_baked_engine(baked, options, proof=proof, progress=progress), asked.notes
+        except ParityError as error:
+            missed = error
+        except BaseException:
+            out.unlink(missing_ok=True)
+            raise
+        out.unlink(missing_ok=True)
+        level += 1
+    if missed is None:
+        raise ValueError("a bundle has at least one graph")
+    raise missed
+
+
+def plan_classes_engine(
+    bundle: Bundle,
+    classes: Sequence[str],
+    out: Path,
+    *,
+    output: OutputKind,
+    background: Background,
+    options: BuildOptions,
+) -> Plan:
+    """Return what `build_classes_engine` would build; nothing stays on disk.
+
+    Raises:
+        VocabularyError, ExportError: as `build_classes_engine`.
+    """
+    graph = graph_of(bundle, options.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        path = bake(graph, asked_of(graph, classes, background), output, Path(folder) / out.name)
+        baked: BakedFile = read_baked(path)
+        target = out.with_name(f"{out.stem}-{nameless_engine(options.precision)}")
+        return plan_build(path, baked.islands, options, target)
+
+
+def proof_of(graph: Graph, asked: Asked, output: OutputKind) -> Proof:
+    """Return the bundle's golden windows, and what PyTorch's features for them give with some classes."""
+    windows, features = load_golden(graph.bundle.file(GOLDEN))
+    wanted = expected_outputs(features, asked, output, graph.bundle.manifest.window_px)
+    return Proof(inputs=windows, outputs=wanted, source="PyTorch")

@@ -1,0 +1,168 @@
+"""A bundle and some classes become a graph, and an engine, that gives scores or labels; without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from ovsdino_export import cli
+from ovsdino_export.baked_engine import read_baked
+from ovsdino_export.builder import BuildOptions
+from ovsdino_export.bundle_baking import asked_of, bake, expected_outputs
+from ovsdino_export.classes_engine import build_classes_engine
+from ovsdino_export.graph_source import graph_of
+from ovsdino_export.verify import run_onnx
+from ovsdino_runtime.backends.selection import open_backend
+from ovsdino_runtime.background import Background, parse_background
+from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.engines import sidecar_of
+from ovsdino_runtime.errors import ExportError, ParityError, VocabularyError
+from ovsdino_runtime.segmenter import Segmenter
+from tests.standins.half_bundle import write_half_bundle
+from tests.standins.release import install
+
+CLASSES = ["cars", "vehicle=bus|truck", "road"]
+NONE = Background(kind="none")
+_COLOURS = np.random.default_rng(8).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+WINDOWS = _COLOURS.repeat(7, axis=1).repeat(7, axis=2)  # a colour a patch, so that all classes occur
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
+    return Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "bundle"))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["ovsdino-export", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ["car", "road"]])
+@pytest.mark.parametrize("output", ["scores", "labels"])
+def test_a_baked_bundle_gives_what_the_runtime_gives_for_a_window(
+    bundle: Bundle, tmp_path: Path, output: str, classes: list[str]
+) -> None:
+    graph = graph_of(bundle, "fp32")
+    asked = asked_of(graph, classes, NONE)
+    path = bake(graph, asked, output, tmp_path / "cars.onnx")  # type: ignore[arg-type]
+    found = run_onnx(path, WINDOWS)
+    segmenter = Segmenter(bundle, open_backend(bundle, "cpu"))
+    for window, result in zip(WINDOWS, found, strict=True):
+        whole = segmenter.segment(window, classes, background="none", scores=True)
+        assert whole.scores is not None
+        if output == "labels":  # the runtime does the same at the size of the window
+            best = np.sort(whole.scores, axis=0)
+            clear = best[-1] - best[-2] > 1e-5
+            np.testing.assert_array_equal(result[clear], whole.labels[clear])
+            assert result.dtype == np.int32
+            assert len(np.unique(found)) == len(classes)
+        else:
+            assert result.shape == (len(classes), 4, 4)
+    features = open_backend(bundle, "cpu").features(WINDOWS)
+    wanted = expected_outputs(features, asked, output, 28)  # type: ignore[arg-type]
+    if output == "scores":
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    else:
+        assert (found == wanted).mean() > 0.999
+
+
+def test_a_background_is_a_last_class_and_a_threshold_cannot_be_baked(bundle: Bundle, tmp_path: Path) -> None:
+    graph = graph_of(bundle, "fp32")
+    asked = asked_of(graph, ["car"], parse_background("sky|wall"))
+    assert [query.label for query in asked.queries] == ["car", "background"]
+    baked = read_baked(bake(graph, asked, "labels", tmp_path / "car.onnx"))
+    assert baked.class_names == ("car", "background")
+    assert set(np.unique(run_onnx(baked.path, WINDOWS))) <= {0, 1}
+    with pytest.raises(ExportError, match="a threshold cannot be baked"):
+        asked_of(graph, ["car"], parse_background("threshold:0.2"))
+    with pytest.raises(VocabularyError, match="spaceship"):
+        asked_of(graph, ["spaceship"], NONE)
+
+
+def test_the_islands_of_an_fp16_graph_and_what_is_added_are_noted(bundle: Bundle, tmp_path: Path) -> None:
+    graph = graph_of(bundle, "fp16")
+    baked = read_baked(bake(graph, asked_of(graph, CLASSES, NONE), "labels", tmp_path / "cars.onnx"))
+    names = {island["node"] for island in baked.islands}
+    assert names >= {island["node"] for island in graph.islands}
+    added = [node.name for node in onnx.load(baked.path).graph.node if node.name.startswith("Baked")]
+    assert added
+    assert names >= set(added)
+    assert all(island["reason"] for island in baked.islands)
+
+
+@pytest.mark.parametrize("release", ["10.3", "10.13", "10.16", "11.4"])
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_every_release_builds_an_engine_of_classes_held_against_pytorch_s_features(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, release: str, precision: str
+) -> None:
+    install(monkeypatch, tmp_path / "cache", release)
+    engine, notes = build_classes_engine(
+        bundle,
+        CLASSES,
+        tmp_path / "cars.onnx",
+        output="labels",
+        background=NONE,
+        options=BuildOptions(precision=precision),  # type: ignore[arg-type]
+    )
+    assert engine.path.name == f"cars-nvidia-l4-8.9-trt{engine.sidecar.machine.tensorrt}-{precision}.engine"
+    assert sidecar_of(engine.path).is_file()
+    assert engine.sidecar.built["reference"] == "PyTorch"
+    assert engine.sidecar.built["class_names"] == ["car", "vehicle", "road"]
+    assert engine.sidecar.parity["label_agreement"] > 0.99
+    assert any("cars" in note for note in notes)
+    assert list(engine.sidecar.onnx) == ["cars.onnx"]
+
+
+def test_an_engine_of_classes_that_misses_the_gate_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    trt.faults["compute"] = lambda batch: np.zeros((len(batch), 28, 28), np.int32)
+    options = BuildOptions(precision="fp32")
+    with pytest.raises(ParityError, match="does not compute what PyTorch computes"):
+        build_classes_engine(
+            bundle, CLASSES, tmp_path / "cars.onnx", output="labels", background=NONE, options=options
+        )
+    assert not list(tmp_path.glob("cars*"))
+
+
+def test_the_command_plans_and_builds_and_says_what_does_not_go_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cars.onnx"
+    words = ("trt", bundle.path, "--fp16", "--classes", "cars,road", "--out", out)
+    assert run(monkeypatch, *words, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "trtexec" in said
+    assert "labels" in said
+    assert not out.exists()
+    install(monkeypatch, tmp_path / "cache", "11.4")
+    assert run(monkeypatch, *words, "--output", "scores", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert Path(document["engine"]).is_file()
+    assert document["sidecar"]["built"]["class_names"] == ["car", "road"]
+    assert run(monkeypatch, "trt", bundle.path, "--classes", "cars") == 2
+    assert run(monkeypatch, "trt", bundle.path, "--output", "scores") == 2
+
+
+def test_a_dry_run_of_classes_needs_no_torch_and_no_tensorrt(bundle: Bundle, tmp_path: Path) -> None:
+    blocked = (
+        "import sys\n"
+        "for name in ('torch', 'timm', 'open_clip', 'transformers', 'tensorrt'): sys.modules[name] = None\n"
+        "from ovsdino_export.cli import main\n"
+        f"sys.argv = ['ovsdino-export', 'trt', {str(bundle.path)!r}, '--classes', 'cars', '--dry-run', "
+        f"'--out', {str(tmp_path / 'cars.onnx')!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
