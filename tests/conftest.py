@@ -151,3 +151,18 @@ def tiny_colours() -> Mapping[str, tuple[int, int, int]]:
 def tiny_features() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """What the tiny bundle's graph computes, in NumPy: uint8 [B, 28, 28, 3] -> float32 [B, 4, 4, 4]."""
     return _features
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a command line's `main` with words, and returns its exit status."""
+
+    def run(main: Callable[[], None], *words: object) -> int:
+        monkeypatch.setattr("sys.argv", ["the command", *map(str, words)])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return run

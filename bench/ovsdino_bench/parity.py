@@ -72,15 +72,7 @@ class Parity:
 
     def failures(self, gate: Gate) -> list[str]:
         """Return what misses the gate, one sentence each; empty if it is met."""
-        found = [
-            f"{name.replace('_', ' ')} is {value:.6f}, the gate is {least}"
-            for name, value, least in (
-                ("cosine_mean", self.cosine_mean, gate.cosine_mean),
-                ("cosine_p1", self.cosine_p1, gate.cosine_p1),
-                ("label_agreement", self.label_agreement, gate.label_agreement),
-            )
-            if not value >= least  # so that NaN fails
-        ]
+        found = gate.missed(self.cosine_mean, self.cosine_p1, self.label_agreement)
         if self.delta_miou_points is not None and not self.delta_miou_points >= -gate.delta_miou_points:
             found.append(
                 f"mIoU falls by {-self.delta_miou_points:.3f} points, the gate is {gate.delta_miou_points}"

@@ -27,6 +27,18 @@ class Gate:
     label_agreement: float
     delta_miou_points: float
 
+    def missed(self, cosine_mean: float, cosine_p1: float, label_agreement: float) -> list[str]:
+        """Return which figures miss their part of the gate, one sentence each."""
+        return [
+            f"{name} is {value:.6f}, the gate is {least}"
+            for name, value, least in (
+                ("mean patch cosine", cosine_mean, self.cosine_mean),
+                ("1st percentile of patch cosines", cosine_p1, self.cosine_p1),
+                ("label agreement", label_agreement, self.label_agreement),
+            )
+            if not value >= least  # so that NaN fails
+        ]
+
 
 GATES: Mapping[str, Gate] = {
     "fp32": Gate(cosine_mean=0.99999, cosine_p1=0.9999, label_agreement=0.9995, delta_miou_points=0.02),
@@ -59,15 +71,7 @@ class Agreement:
 
     def failures(self, gate: Gate) -> list[str]:
         """Return what misses the gate, one sentence each; empty if it is met."""
-        return [
-            f"{name} is {value:.6f}, the gate is {least}"
-            for name, value, least in (
-                ("mean patch cosine", self.cosine_mean, gate.cosine_mean),
-                ("1st percentile of patch cosines", self.cosine_p1, gate.cosine_p1),
-                ("label agreement", self.label_agreement, gate.label_agreement),
-            )
-            if not value >= least  # so that NaN fails
-        ]
+        return gate.missed(self.cosine_mean, self.cosine_p1, self.label_agreement)
 
 
 def agreement(

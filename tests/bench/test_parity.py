@@ -195,24 +195,15 @@ def test_of_the_forms_this_machine_lacks_the_reason_is_known(tiny_bundle: Path) 
     assert "ovsdino-export fp16" in missing["onnx-fp16-emulated"]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["ovsdino-bench", *map(str, words)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
 def test_the_command_prints_a_table_writes_a_report_and_exits_1_beyond_a_gate(
     tiny_bundle: Path,
     recorded: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ("parity", "--bundle", tiny_bundle, "--reference", recorded, "--form", "onnx-fp32-cpu")
-    assert run(monkeypatch, *words, "--out", tmp_path / "report.json") == 0
+    assert call(cli.main, *words, "--out", tmp_path / "report.json") == 0
     printed = capsys.readouterr().out
     assert "onnx-fp32-cpu" in printed
     assert "  met" in printed
@@ -221,12 +212,12 @@ def test_the_command_prints_a_table_writes_a_report_and_exits_1_beyond_a_gate(
     assert report["forms"][0]["gate"]["label_agreement"] == GATES["fp32"].label_agreement
     assert set(report["files"]) == set(Bundle.open(tiny_bundle).manifest.files)
     assert report["machine"]["cores"]
-    assert run(monkeypatch, *words, "--gate", "label_agreement=1.5", "--json") == 1
+    assert call(cli.main, *words, "--gate", "label_agreement=1.5", "--json") == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["forms"][0]["missed"] == ["label agreement is 1.000000, the gate is 1.5"]
     assert "error: onnx-fp32-cpu: label agreement" in said.err
-    assert run(monkeypatch, *words, "--gate", "speed=3") == 2
-    assert run(monkeypatch, *words[:-1], "onnx-int4-abacus") == 2
+    assert call(cli.main, *words, "--gate", "speed=3") == 2
+    assert call(cli.main, *words[:-1], "onnx-int4-abacus") == 2
     assert "there are onnx-fp32-cpu" in capsys.readouterr().err
 
 
@@ -265,7 +256,7 @@ def test_a_reference_of_another_model_a_newer_schema_and_other_files_are_refused
 def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gates(
     tmp_path: Path,
     painted: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     import torch
@@ -298,18 +289,17 @@ def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gate
     told = ("--bundle", tmp_path / "bundle", "--checkpoint", tmp_path / "checkpoint")
     out = tmp_path / "reference.npz"
     assert (
-        run(monkeypatch, "reference", *told, "--data", painted, "--classes", ",".join(NAMES), "--out", out)
-        == 0
+        call(cli.main, "reference", *told, "--data", painted, "--classes", ",".join(NAMES), "--out", out) == 0
     )
     assert "3 images" in capsys.readouterr().out
-    assert run(monkeypatch, "parity", "--bundle", tmp_path / "bundle", "--reference", out, "--json") == 0
+    assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out, "--json") == 0
     forms = {item["form"]: item for item in json.loads(capsys.readouterr().out)["forms"]}
     assert set(forms) >= {"onnx-fp32-cpu", "onnx-fp16-emulated"}
     assert forms["onnx-fp32-cpu"]["cosine_mean"] > 0.9999999
     assert 0.999 < forms["onnx-fp16-emulated"]["cosine_mean"] < 1
     # pictures without ground truth have no mIoU
     images = ("--images", painted / "images", "--classes", "car,road", "--limit", 1, "--out", out)
-    assert run(monkeypatch, "reference", *told, *images) == 0
-    assert run(monkeypatch, "parity", "--bundle", tmp_path / "bundle", "--reference", out) == 0
+    assert call(cli.main, "reference", *told, *images) == 0
+    assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out) == 0
     assert "over 1 images" in capsys.readouterr().out
-    assert run(monkeypatch, "reference", *told, "--out", out) == 2
+    assert call(cli.main, "reference", *told, "--out", out) == 2

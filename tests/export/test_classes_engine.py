@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +37,6 @@ WINDOWS = _COLOURS.repeat(7, axis=1).repeat(7, axis=2)  # a colour a patch, so t
 @pytest.fixture
 def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
     return Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "bundle"))
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["ovsdino-export", *map(str, words)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize("classes", [CLASSES, ["car", "road"]])
@@ -137,22 +129,26 @@ def test_an_engine_of_classes_that_misses_the_gate_leaves_nothing(
 
 
 def test_the_command_plans_and_builds_and_says_what_does_not_go_together(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+    call: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    bundle: Bundle,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "cars.onnx"
     words = ("trt", bundle.path, "--fp16", "--classes", "cars,road", "--out", out)
-    assert run(monkeypatch, *words, "--dry-run") == 0
+    assert call(cli.main, *words, "--dry-run") == 0
     said = capsys.readouterr().out
     assert "trtexec" in said
     assert "labels" in said
     assert not out.exists()
     install(monkeypatch, tmp_path / "cache", "11.4")
-    assert run(monkeypatch, *words, "--output", "scores", "--json") == 0
+    assert call(cli.main, *words, "--output", "scores", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert Path(document["engine"]).is_file()
     assert document["sidecar"]["built"]["class_names"] == ["car", "road"]
-    assert run(monkeypatch, "trt", bundle.path, "--classes", "cars") == 2
-    assert run(monkeypatch, "trt", bundle.path, "--output", "scores") == 2
+    assert call(cli.main, "trt", bundle.path, "--classes", "cars") == 2
+    assert call(cli.main, "trt", bundle.path, "--output", "scores") == 2
 
 
 def test_a_dry_run_of_classes_needs_no_torch_and_no_tensorrt(bundle: Bundle, tmp_path: Path) -> None:

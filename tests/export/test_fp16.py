@@ -49,19 +49,10 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "picture.png"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["ovsdino-export", *map(str, words)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
 def test_the_bundle_gains_a_graph_of_half_the_size_that_agrees_with_pytorch(
-    bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path, picture: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "fp16", bundle, "--images", picture, "--json") == 0
+    assert call(cli.main, "fp16", bundle, "--images", picture, "--json") == 0
     said = json.loads(capsys.readouterr().out)
     opened = Bundle.open(bundle)  # every file has its hash in the manifest
     assert opened.file(IMAGE_GRAPH_FP16).stat().st_size < 0.65 * opened.file(IMAGE_GRAPH).stat().st_size
@@ -80,9 +71,9 @@ def test_the_bundle_gains_a_graph_of_half_the_size_that_agrees_with_pytorch(
 
 
 def test_the_line_for_people_says_what_stays_in_fp32_and_why(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "fp16", bundle, "--fp32-op", "Gelu") == 0
+    assert call(cli.main, "fp16", bundle, "--fp32-op", "Gelu") == 0
     out = capsys.readouterr().out
     assert "13 x LayerNormalization sums squares" in out
     assert "x asked for by operator" in out
@@ -134,11 +125,11 @@ def test_what_cannot_be_is_one_line(
     words: list[str],
     message: str,
     bundle: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     manifest = (bundle / MANIFEST).read_bytes()
-    assert run(monkeypatch, "fp16", bundle, *words) == 1
+    assert call(cli.main, "fp16", bundle, *words) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(errors) == 1
     assert message in errors[0]
