@@ -114,7 +114,7 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy whose constants are all initializers, and whose weights stored in FP16 are FP32."""
+    """Return a copy with constants as initializers, weights in FP32, and a name of its own for every node."""
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     graph = plain.graph
@@ -126,6 +126,11 @@ def with_plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             kept.append(node)
         else:
             graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+    taken: set[str] = set()
+    for place, node in enumerate(kept):
+        if not node.name or node.name in taken:  # names tell nodes apart, also in the manifest
+            node.name = f"{node.op_type}_node_{place}"
+        taken.add(node.name)
     del graph.node[:]
     graph.node.extend(kept)
     _drop_unused_weights(graph)
@@ -184,6 +189,7 @@ class _Conversion:
                 self.is_type[name] = kind
                 if name in outputs and name in self.types and kind == _HALF:
                     node.output[place] = f"{name}_half"
+                    self.made.add(f"{name}_half")
                     self._cast(f"{name}_half", name, _FLOAT)
                     self.is_type[name] = _FLOAT
         del graph.node[:]

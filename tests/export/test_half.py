@@ -189,6 +189,32 @@ def test_weights_stored_in_fp16_and_constants_become_plain_weights() -> None:
     assert "stored" not in weights
 
 
+def test_nodes_without_a_name_of_their_own_get_one() -> None:
+    anonymous = onnx.ModelProto()
+    anonymous.CopyFrom(OVERFLOWING)
+    for node in anonymous.graph.node:
+        node.name = "same" if node.op_type == "Mul" else ""
+    proof = evidence(OVERFLOWING)
+    found = half_graph(anonymous, proof)
+    names = [node.name for node in found.model.graph.node]
+    assert len(set(names)) == len(names)
+    assert "" not in names
+    assert not found.parity.failures(GATES["fp16"])
+
+
+def test_an_output_that_is_read_inside_the_graph_too_is_cast_once() -> None:
+    both = onnx.ModelProto()
+    both.CopyFrom(HARMLESS)
+    both.graph.output.append(
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", DIM, SIDE, SIDE])
+    )
+    half = to_half(both, ["ReduceL2_5", "Div_6"])
+    onnx.checker.check_model(half, full_check=True)
+    assert {item.type.tensor_type.elem_type for item in half.graph.output} == {TensorProto.FLOAT}
+    assert casts_of(half).count == 1  # y for the output, which the islands read too
+    onnx.checker.check_model(to_half(both, []), full_check=True)
+
+
 def test_an_unknown_island_and_a_weight_beyond_the_range_are_one_line_errors() -> None:
     with pytest.raises(ExportError, match="no node of that name"):
         to_half(HARMLESS, ["Gelu_99"])
