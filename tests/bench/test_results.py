@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from ovsdino_bench.bootstrap import miou_interval
-from ovsdino_bench.counts import ImageCounts
+from ovsdino_bench.counts import ImageCounts, gain
+from ovsdino_bench.report import read_reports
+from ovsdino_bench.tables import markdown
 from ovsdino_runtime.metrics import mean_iou
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +38,7 @@ def test_the_merging_table_is_the_merging_file() -> None:
         assert int(row[5]) == timing["different_px"]
 
 
-@pytest.mark.parametrize("model", ["published", "a", "b", "d"])
+@pytest.mark.parametrize("model", ["published", "a", "b", "d", "f"])
 def test_counts_give_the_figures_of_the_report_beside_them(model: str) -> None:
     counts = ImageCounts.load(RESULTS / "ovsdino-s" / f"{model}.npz").counts
     figures = json.loads((RESULTS / "ovsdino-s" / f"{model}.json").read_text())["backends"][-1]
@@ -61,3 +63,19 @@ def test_the_camvid_table_is_the_camvid_file() -> None:
     assert [float(value) for value in rows["mean"]] == [round(value, 2) for value in means]
     low, high = (100 * value for value in in_onnx["miou_interval_95"])
     assert f"{low:.2f} to {high:.2f}" in (ROOT / "docs" / "camvid.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_ablations_shows_the_result_files_and_their_paired_differences() -> None:
+    page = (ROOT / "docs" / "ovsdino-s.md").read_text(encoding="utf-8")
+    results = RESULTS / "ovsdino-s"
+    rows = re.findall(r"^\| \((\w)\) \|", page, flags=re.MULTILINE)
+    columns = [(f"({row})", read_reports(results / f"{row}.json")[-1]) for row in rows]
+    assert markdown(columns) in page
+    steps = re.findall(r"^\| \((\w)\) → \((\w)\): [^|]*\| ([^|]*) \|", page, flags=re.MULTILINE)
+    assert len(steps) >= 3
+    for before, after, shown in steps:
+        counts = [ImageCounts.load(results / f"{row}.npz") for row in (before, after)]
+        found = gain(counts[0], counts[1], 10)
+        low, high = found.interval_95
+        points = 100 * (found.miou[1] - found.miou[0])
+        assert shown == f"{points:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
