@@ -12,6 +12,7 @@ from ovsdino_bench.accuracy_command import BlockOption, JsonOption, accuracy, me
 from ovsdino_bench.parity_command import parity
 from ovsdino_bench.prepare_command import prepare
 from ovsdino_bench.reference_command import reference
+from ovsdino_bench.report_command import report
 from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
@@ -23,6 +24,7 @@ app.command()(accuracy)
 app.command()(merge)
 app.command()(reference)
 app.command()(parity)
+app.command()(report)
 
 
 @app.callback()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -73,7 +75,9 @@ def parity(
     found = measure_parity(opened, recorded, forms, block)
     gates = [gate_of(item.precision, GATES, changes) for item in found]
     report = {
+        "kind": "parity",
         "schema": SCHEMA,
+        "command": shlex.join(["ovsdino-bench", *sys.argv[1:]]),
         "bundle": opened.manifest.name,
         "files": {name: entry.sha256 for name, entry in opened.manifest.files.items()},
         "reference": {name: recorded.about.get(name) for name in ("created_by", "backend", "machine")},
