@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ovsdino_bench.accuracy_command import BlockOption, JsonOption, accuracy, merge
+from ovsdino_bench.latency_command import latency
 from ovsdino_bench.parity_command import parity
 from ovsdino_bench.prepare_command import prepare
 from ovsdino_bench.reference_command import reference
@@ -23,6 +24,7 @@ app.command()(accuracy)
 app.command()(merge)
 app.command()(reference)
 app.command()(parity)
+app.command()(latency)
 
 
 @app.callback()

@@ -73,6 +73,7 @@ def parity(
     found = measure_parity(opened, recorded, forms, block)
     gates = [gate_of(item.precision, GATES, changes) for item in found]
     report = {
+        "kind": "parity",
         "schema": SCHEMA,
         "bundle": opened.manifest.name,
         "files": {name: entry.sha256 for name, entry in opened.manifest.files.items()},
