@@ -32,7 +32,8 @@ svg { width: 100%; height: auto; max-width: 44rem; } img { width: 100%; border-r
 .mark { border-left: 4px solid var(--warn); padding: .4rem .8rem; background: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; }
 dt { opacity: .7; } dd { margin: 0; overflow-wrap: anywhere; } code { font-size: .85em; }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
+@media (max-width: 40rem) { td:last-child { white-space: normal; } dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: .5rem; } }
 """
 _FACTS = (
     "command",

@@ -16,7 +16,7 @@ from ovsdino_bench.ways import STAGES
 _INK = "#123456"  # stands for the page's own text colour, light or dark
 _COLOURS = ("#3b7dd8", "#e07b39", "#3a9d6e", "#b0559f", "#c9a227", "#7a7f87", "#cf4f4f")
 _WIDTH_IN = 6.4
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -62,8 +62,9 @@ def iou_plot(report: Document, name: str) -> tuple[str, str]:
 
 def _dots(timed: Sequence[Any], labels: Sequence[str], name: str) -> str:
     figure, axes = _figure(0.55 * len(timed) + 0.8)
+    ways = list(dict.fromkeys(item["way"] for item in timed))
     for row, item in enumerate(timed):
-        total, colour = item["stages"]["total"], _COLOURS[row % len(_COLOURS)]
+        total, colour = item["stages"]["total"], _COLOURS[ways.index(item["way"]) % len(_COLOURS)]
         values = total["observations_ms"]
         heights = [row + 0.18 * ((place * 7) % 5 - 2) / 2 for place in range(len(values))]
         axes.scatter(values, heights, s=14, color=colour, alpha=0.6, linewidths=0)

@@ -77,7 +77,7 @@ def test_parity_is_compared_and_other_kinds_and_schemas_are_refused(write: Calla
         (latency(), "is a report of parity, .* of latency"),
         ({**parity(1), "schema": 7}, "report of parity of schema 7, this version reads 1"),
         ({**latency(), "schema": "x"}, "report of latency of schema 'x'"),
-        ({"kind": "weather"}, "is no report of latency, parity, accuracy"),
+        ({"kind": "weather"}, "is no report of accuracy, latency, parity"),
         ([1], "is no report"),
         ({"kind": "latency", "schema": 1, "timed": []}, "is damaged: it lacks 'ratios'"),
     ):
