@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from ovsdino_bench.accuracy_command import BlockOption, JsonOption, accuracy, merge
+from ovsdino_bench.latency_command import latency
 from ovsdino_bench.parity_command import parity
 from ovsdino_bench.prepare_command import prepare
 from ovsdino_bench.reference_command import reference
-from ovsdino_bench.report_command import report
+from ovsdino_bench.report_command import readme, report
 from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
 
@@ -24,7 +25,9 @@ app.command()(accuracy)
 app.command()(merge)
 app.command()(reference)
 app.command()(parity)
+app.command()(latency)
 app.command()(report)
+app.command()(readme)
 
 
 @app.callback()
@@ -44,12 +47,20 @@ def bench(
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="Counts that `accuracy --counts` wrote.")],
-    after: Annotated[Path, typer.Argument(help="Another model's, on the same images.")],
+    before: Annotated[
+        Path, typer.Argument(help="Counts of `accuracy --counts` (.npz), or a report (.json).")
+    ],
+    after: Annotated[Path, typer.Argument(help="Another model's on the same images, or a later report.")],
     block: BlockOption = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what changed from one model to another, and whether it is more than noise."""
+    """Say what changed from one model, or report of latency or parity, to another beyond the noise."""
+    if before.suffix == ".json" or after.suffix == ".json":
+        from ovsdino_bench.comparing import compare_files
+
+        changes, text = compare_files(before, after)
+        typer.echo(json.dumps(changes, indent=2) if as_json else text)
+        return
     from ovsdino_bench.counts import ImageCounts, gain
     from ovsdino_bench.tables import gain_table
 
@@ -59,16 +70,21 @@ def compare(
 
 @app.command()
 def table(
-    reports: Annotated[list[Path], typer.Argument(help="Reports that `accuracy` wrote.")],
+    reports: Annotated[list[Path], typer.Argument(help="Reports of one kind.")],
     paper: Annotated[
         bool, typer.Option("--paper", help="Show the eight benchmarks beside the paper's Table 1.")
     ] = False,
 ) -> None:
     """Print reports side by side as a Markdown table, named by their files."""
+    from ovsdino_bench.documents import read_document
     from ovsdino_bench.paper import beside_the_paper
     from ovsdino_bench.report import read_reports
+    from ovsdino_bench.short_table import short_table
     from ovsdino_bench.tables import heading_of, markdown
 
+    if not paper and any(read_document(path)[0] != "accuracy" for path in reports):
+        typer.echo(short_table(reports))
+        return
     read = [(path, read_reports(path)) for path in reports]
     if paper:
         typer.echo(beside_the_paper([report for _, found in read for report in found]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +21,15 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
     }
+
+
+def typed_command() -> str:
+    """Return the command as it was typed, of paths elsewhere only the last part."""
+    return shlex.join(["ovsdino-bench", *("=".join(_last_parts(word)) for word in sys.argv[1:])])
+
+
+def _last_parts(word: str) -> list[str]:
+    return [Path(part).name if part.startswith(("/", "~", "../")) else part for part in word.split("=")]
 
 
 def _processor() -> str:

@@ -1,192 +1,165 @@
-"""One self-contained HTML page from reports: figures, plots, machines and hashes; nothing is fetched."""
+"""One HTML page that holds everything: reports, plots and pictures; it loads nothing from anywhere."""
 
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from ovsdino_bench.documents import Document, read_document
+from ovsdino_bench.latency_report import latency_table
+from ovsdino_bench.short_table import short_table
+from ovsdino_runtime.errors import DataError
 
-from ovsdino_bench.plots import bars
-from ovsdino_runtime import __version__
-from ovsdino_runtime.errors import DataError, ImageError
-from ovsdino_runtime.preprocess import load_image
-
-Report = Mapping[str, Any]
-_THUMBNAIL_PX = 360
-_STYLE = """
-:root { color-scheme: light dark; --line: #d5d9e0; --soft: #f3f5f8; --bad: #c9444a; --good: #2f8f55; }
-@media (prefers-color-scheme: dark) {
-  :root { --line: #3a4150; --soft: #1d222b; --good: #5cc98a; --bad: #ff7b81; }
-}
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); }
-th, td { text-align: right; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
-.met { color: var(--good); } .missed { color: var(--bad); }
-svg { max-width: 100%; height: auto; } pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
-details { margin: .7rem 0; } figure { display: inline-block; margin: .5rem; }
-figcaption { font-size: .85rem; }
-img { max-width: 100%; height: auto; border-radius: 4px; }
+_SHOWN_PX = 640  # long side of a picture in the page
+_CSS = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; --warn: #c8501e; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem;
+  background: Canvas; color: CanvasText; }
+h1 { font-size: 1.5rem; } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem;
+  overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; margin: 1rem 0; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap;
+  font-variant-numeric: tabular-nums; } th { background: var(--soft); }
+figure { margin: 1.5rem 0; } figcaption { font-size: .9rem; opacity: .8; margin-bottom: .3rem; }
+svg { width: 100%; height: auto; max-width: 44rem; } img { width: 100%; border-radius: 4px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .5rem; }
+.mark { border-left: 4px solid var(--warn); padding: .4rem .8rem; background: var(--soft); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; }
+dt { opacity: .7; } dd { margin: 0; overflow-wrap: anywhere; } code { font-size: .85em; }
+@media (max-width: 40rem) { td:last-child { white-space: normal; } dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: .5rem; } }
 """
+_FACTS = (
+    "command",
+    "machine",
+    "machines",
+    "bundle",
+    "files",
+    "model",
+    "checkpoint",
+    "image",
+    "data",
+    "classes",
+)
 
 
-def page(reports: Sequence[tuple[str, Report]], images: Path | None = None) -> str:
-    """Return the page.
+def page_of(paths: Sequence[Path], images: Path | None = None, bundle: Path | None = None) -> str:
+    """Return the page of some reports.
 
     Args:
-        reports: what to call each, and the report of accuracy or parity.
-        images: the folder of the photographs, to show those that differ most; None shows none.
+        paths: reports of any kind.
+        images: folder of the user's pictures; those that reports of parity name as worst are shown.
+        bundle: what segments them, beside the picture.
 
     Raises:
-        DataError: a report is of a kind this version does not show.
-        ImageError: a photograph is not in the folder, or cannot be read.
+        DataError: a file is no report, or a folder lacks all pictures that are named.
+        BundleError: the bundle cannot be used.
     """
-    accuracy = [(name, report) for name, report in reports if report.get("kind", "accuracy") == "accuracy"]
-    parts = [_accuracy(accuracy)] if accuracy else []
-    for name, report in reports:
-        kind = report.get("kind", "accuracy")
-        if kind == "parity":
-            parts.append(_parity(name, report, images))
-        elif kind != "accuracy":
-            raise DataError(f"{name} is a report of {kind}; the page shows accuracy and parity")
-    parts.append(_sources(reports))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    parts = [f"<h1>ovsdino-bench</h1>{_tables(short_table(paths))}"]
+    for number, path in enumerate(paths):
+        kind, reports = read_document(path)
+        for place, report in enumerate(reports):
+            parts.append(f"<h2>{escape(path.stem)}: {kind}</h2>")
+            parts += [f'<p class="mark">{escape(mark)}</p>' for mark in report.get("marks", ())]
+            parts.append(_plots(kind, report, f"r{number}-{place}"))
+            if kind == "latency":
+                parts.append(_tables(latency_table(report)))
+            if kind == "parity" and images is not None:
+                parts.append(_worst(report, images, bundle))
+            parts.append(_facts(report))
+    head = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>OVS-DINO: measured</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>OVS-DINO: what was measured</h1>\n{''.join(parts)}"
-        f"<p><small>ovsdino-bench {escape(__version__)}</small></p></body></html>\n"
+        f"<title>ovsdino-bench</title><style>{_CSS}</style></head><body>"
+    )
+    return head + "\n".join(parts) + "</body></html>\n"
+
+
+def _plots(kind: str, report: Document, name: str) -> str:
+    if kind == "parity":
+        return ""
+    if importlib.util.find_spec("matplotlib") is None:
+        return "<p>No plots: matplotlib is not installed (ovsdino[bench]).</p>"
+    from ovsdino_bench.plots import iou_plot, latency_plots  # noqa: PLC0415 - optional, and slow to load
+
+    plots = latency_plots(report, name) if kind == "latency" else [iou_plot(report, name)]
+    return "".join(
+        f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>" for caption, svg in plots
     )
 
 
-def read_any(path: Path) -> Report:
-    """Return a report of any kind.
+def _tables(markdown: str) -> str:
+    """Return the tables and lines of Markdown as HTML."""
+    parts: list[str] = []
+    rows: list[list[str]] = []
+    for line in [*markdown.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([escape(cell.strip()) for cell in line.strip("|").split("|")])
+            continue
+        if rows:
+            head = "".join(f"<th>{cell}</th>" for cell in rows[0])
+            body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows[2:])
+            parts.append(f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>')
+            rows = []
+        if line and not line.startswith("**marked"):
+            parts.append(f"<p>{escape(line)}</p>")
+    return "".join(parts)
 
-    Raises:
-        DataError: it is none.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(document, dict) or not ({"backends", "forms", "kind"} & set(document)):
-            raise ValueError("no figures in it")
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is no report ({error}); `ovsdino-bench accuracy` and `parity` write them"
-        ) from error
-    return document
+
+def _facts(report: Document) -> str:
+    items = "".join(
+        f"<dt>{name}</dt><dd>{_value(report[name])}</dd>"
+        for name in _FACTS
+        if report.get(name) not in (None, {}, [])
+    )
+    return f"<dl>{items}</dl>"
 
 
-def _accuracy(reports: Sequence[tuple[str, Report]]) -> str:
-    columns: dict[str, Mapping[str, Any]] = {}
-    for name, report in reports:
-        for backend in report["backends"]:
-            single = len(report["backends"]) == 1
-            columns[name if single else f"{name}, {backend['backend']}"] = backend
-    classes = list(dict.fromkeys(label for backend in columns.values() for label in backend["iou"]))
-    values = {
-        name: [_percent(backend["iou"].get(label)) for label in classes] for name, backend in columns.items()
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"<code>{escape(text)}</code>"
+
+
+def _worst(report: Document, images: Path, bundle: Path | None) -> str:
+    from ovsdino_runtime.preprocess import load_image  # noqa: PLC0415 - OpenCV is slow to load
+    from ovsdino_runtime.render import overlay_image  # noqa: PLC0415
+    from ovsdino_runtime.segmenter import Segmenter  # noqa: PLC0415
+
+    named = {
+        item["file"]: item["label_agreement"] for form in report["forms"] for item in form["worst_images"]
     }
-    rows = [
-        [
-            name,
-            _shown(backend["miou"]),
-            _interval(backend["miou_interval_95"]),
-            _shown(backend["boundary_f_mean"]),
-        ]
-        for name, backend in columns.items()
-    ]
-    table = _table(["", "mIoU", "95 % interval", "boundary F"], rows)
-    plot = bars(classes, values, "IoU, percent")
-    return f'<h2>Accuracy</h2>{table}<div class="wide">{plot}</div>'
-
-
-def _parity(name: str, report: Report, images: Path | None) -> str:
-    rows, missed = [], []
-    for form in report["forms"]:
-        miou = form["miou"]
-        change = form["delta_miou_points"]
-        verdict = '<span class="missed">missed</span>' if form["missed"] else '<span class="met">met</span>'
-        rows.append(
-            [
-                escape(form["form"]),
-                f"{form['cosine_mean']:.6f}",
-                f"{form['cosine_p1']:.6f}",
-                f"{form['relative_frobenius']:.2e}",
-                f"{form['label_agreement']:.6f}",
-                "-" if miou is None else f"{100 * miou['form']:.2f}",
-                "-" if change is None else f"{change:+.3f}",
-                verdict,
-            ]
+    there = [name for name in named if (images / name).is_file()]
+    if named and not there:
+        raise DataError(
+            f"{images} holds none of the {len(named)} pictures that differ most; name their folder"
         )
-        missed += [f"{escape(form['form'])}: {escape(text)}" for text in form["missed"]]
-    heads = ["form", "cosine", "1st percentile", "Frobenius", "labels", "mIoU", "change", "gates"]
-    complaints = "".join(f'<p class="missed">{text}</p>' for text in missed)
-    worst = "" if images is None else _worst(report, images)
-    title = f"<h2>Parity with PyTorch FP32: {escape(name)}</h2>"
-    about = f"<p>{report['images']} images; change of mIoU in points.</p>"
-    return f"{title}{about}{_table(heads, rows, raw=True)}{complaints}{worst}"
-
-
-def _worst(report: Report, images: Path) -> str:
-    shown: list[str] = []
-    for form in report["forms"]:
-        for item in form["worst_images"]:
-            if item["label_agreement"] < 1:
-                share = f"{form['form']}: {item['label_agreement']:.4f} of the labels as PyTorch's"
-                source = _thumbnail(images / item["file"])
-                caption = f"{escape(item['file'])}<br>{escape(share)}"
-                shown.append(
-                    f'<figure><img alt="" src="{source}"><figcaption>{caption}</figcaption></figure>'
-                )
-    return f"<h3>Where labels differ most</h3>{''.join(shown)}" if shown else ""
-
-
-def _thumbnail(path: Path) -> str:
-    if not path.is_file():
-        raise ImageError(
-            f"{path.parent} holds no {path.name}, which a report names; give --images its folder"
-        )
-    picture = Image.fromarray(load_image(path))
-    picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _sources(reports: Sequence[tuple[str, Report]]) -> str:
-    """Return what each report says beside its figures, folded."""
-    figures = {"backends", "forms", "label_agreement_with_first"}
+    segmenter = None if bundle is None else Segmenter.open(bundle)
     parts = []
-    for name, report in reports:
-        rest = {key: value for key, value in report.items() if key not in figures}
-        text = escape(json.dumps(rest, indent=2, ensure_ascii=False))
-        parts.append(f"<details><summary>{escape(name)}</summary><pre>{text}</pre></details>")
-    return f"<h2>Machines, artifacts, commands</h2>{''.join(parts)}"
+    for name in sorted(there, key=lambda item: named[item]):
+        pixels = load_image(images / name)
+        shown = [_picture(pixels)]
+        if segmenter is not None:
+            found = segmenter.segment(pixels, report["classes"], background="none")
+            shown.append(_picture(overlay_image(pixels, found.labels, found.names)))
+        caption = f"{escape(name)}: {100 * named[name]:.3f} % of labels agree with PyTorch"
+        parts.append(
+            f'<figure><figcaption>{caption}</figcaption><div class="pair">{"".join(shown)}</div></figure>'
+        )
+    return "".join(parts)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, raw: bool = False) -> str:
-    cells = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    lines = [
-        "<tr>" + "".join(f"<td>{cell if raw else escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows
-    ]
-    return f'<div class="wide"><table><tr>{cells}</tr>{"".join(lines)}</table></div>'
+def _picture(pixels: Any) -> str:
+    from PIL import Image  # noqa: PLC0415
 
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _interval(ends: Sequence[float | None]) -> str:
-    return " to ".join(_shown(end) for end in ends)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image = image.convert("RGB")
+    image.thumbnail((_SHOWN_PX, _SHOWN_PX))
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=85)
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -38,7 +36,7 @@ def parity(
 ) -> None:
     """Measure how every form of a bundle agrees with PyTorch FP32; exit 1 where a gate is missed."""
     from ovsdino_bench.forms import FORMS, runnable
-    from ovsdino_bench.machine import machine
+    from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.parity import GATE_FIELDS, Form, gate_of, measure_parity
     from ovsdino_bench.recorded import Recorded
     from ovsdino_runtime.bundle import Bundle
@@ -77,7 +75,7 @@ def parity(
     report = {
         "kind": "parity",
         "schema": SCHEMA,
-        "command": shlex.join(["ovsdino-bench", *sys.argv[1:]]),
+        "command": typed_command(),
         "bundle": opened.manifest.name,
         "files": {name: entry.sha256 for name, entry in opened.manifest.files.items()},
         "reference": {name: recorded.about.get(name) for name in ("created_by", "backend", "machine")},

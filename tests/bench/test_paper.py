@@ -116,7 +116,7 @@ def test_the_same_benchmark_twice_and_none_of_the_eight_are_refused() -> None:
             "has schema 3, this version reads up to 2; upgrade",
         ),
         ({"schema": "x"}, "has schema x"),
-        ({"kind": "latency", "schema": 1}, "no report of accuracy"),
+        ({"kind": "weather", "schema": 1}, "no report of accuracy"),
         ([1, 2], "no report of accuracy"),
         ({"kind": "accuracy", "schema": 2, "reports": [{}]}, "no report of accuracy"),
     ],

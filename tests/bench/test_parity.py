@@ -14,6 +14,7 @@ from PIL import Image
 
 from ovsdino_bench import cli
 from ovsdino_bench.forms import FORMS, runnable
+from ovsdino_bench.machine import typed_command
 from ovsdino_bench.parity import Form, gate_of, measure_parity
 from ovsdino_bench.recorded import Recorded, RecordedImage, record
 from ovsdino_runtime.backends.recording import RecordingBackend
@@ -303,3 +304,24 @@ def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gate
     assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out) == 0
     assert "over 1 images" in capsys.readouterr().out
     assert call(cli.main, "reference", *told, "--out", out) == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            ["parity", "--bundle", "/home/ann/b", "--out=../x/r.json"],
+            "parity --bundle b --out=r.json",
+        ),
+        (
+            ["accuracy", "--dataset", "voc21=/data/VOC devkit"],
+            "accuracy --dataset 'voc21=VOC devkit'",
+        ),
+        (["parity", "--bundle", "runs/b"], "parity --bundle runs/b"),
+    ],
+)
+def test_a_report_says_how_it_was_made_without_where_things_lie(
+    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ovsdino-bench", *typed])
+    assert typed_command() == f"ovsdino-bench {said}"

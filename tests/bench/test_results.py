@@ -79,3 +79,20 @@ def test_the_page_of_ablations_shows_the_result_files_and_their_paired_differenc
         low, high = found.interval_95
         points = 100 * (found.miou[1] - found.miou[0])
         assert shown == f"{points:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def test_the_parity_table_is_the_parity_file_and_every_gate_is_met() -> None:
+    forms = json.loads((RESULTS / "ovsdino-s" / "parity.json").read_text())["forms"]
+    rows = {row[0]: row[1:] for row in table_rows(RESULTS / "README.md", 7) if row[0].startswith("onnx-")}
+    assert list(rows) == [form["form"] for form in forms]
+    for form in forms:
+        low, high = form["delta_interval_95_points"]
+        assert rows[form["form"]] == [
+            f"{form['cosine_mean']:.7f}",
+            f"{form['cosine_p1']:.6f}",
+            f"{form['relative_frobenius']:.1e}",
+            f"{form['label_agreement']:.6f}",
+            f"{100 * form['miou']['form']:.2f}",
+            f"{form['delta_miou_points']:+.3f} ({low:+.3f} to {high:+.3f})",
+        ]
+        assert form["missed"] == []

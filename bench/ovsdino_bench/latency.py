@@ -1,0 +1,162 @@
+"""Times of several ways in one run, in turn: A B A B."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ovsdino_bench.spread import pair_ratios, summary
+from ovsdino_bench.ways import STAGES, Classes, Way
+from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.preprocess import load_image, resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """One way on one picture.
+
+    Attributes:
+        way: its name.
+        size_hw: the picture's size.
+        stages: milliseconds of every counted run, by stage of `STAGES`.
+    """
+
+    way: str
+    size_hw: tuple[int, int]
+    stages: dict[str, tuple[float, ...]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures and the observations, as JSON takes them."""
+        return {
+            "way": self.way,
+            "size_hw": list(self.size_hw),
+            "stages": {
+                stage: {**_rounded(summary(values)), "observations_ms": [round(value, 4) for value in values]}
+                for stage, values in self.stages.items()
+            },
+        }
+
+
+def time_ways(
+    ways: Sequence[Way],
+    image: Path,
+    classes: Classes,
+    sizes_hw: Sequence[tuple[int, int]],
+    runs: int,
+    warmup: int,
+) -> list[Timed]:
+    """Time every way on every size, in turn.
+
+    Args:
+        ways: what is timed.
+        image: the picture.
+        classes: names, or a vocabulary.
+        sizes_hw: sizes that it is resized to first; the picture as it is if there are none.
+        runs: counted rounds.
+        warmup: rounds before, that are not counted.
+
+    Raises:
+        ImageError, InferenceError, VocabularyError: see `Segmenter`.
+    """
+    pixels = load_image(image)
+    found: list[Timed] = []
+    sizes = [*sizes_hw] or [(pixels.shape[0], pixels.shape[1])]
+    with tempfile.TemporaryDirectory(prefix="ovsdino-bench.") as name:
+        folder = Path(name)
+        for size_hw in sizes:
+            picture = image
+            if sizes_hw:
+                picture = folder / f"picture{image.suffix.lower() or '.png'}"
+                Image.fromarray(resize(pixels, size_hw)).save(picture)
+            rounds = [
+                [way.run(picture, classes, folder) for way in ways]
+                for _ in tqdm(range(warmup + runs), f"{size_hw[1]}x{size_hw[0]}", unit="round")
+            ][warmup:]
+            for place, way in enumerate(ways):
+                stages = {stage: tuple(row[place][stage] for row in rounds) for stage in STAGES}
+                found.append(Timed(way=way.name, size_hw=size_hw, stages=stages))
+    return found
+
+
+def ratios_to_the_first(timed: Sequence[Timed]) -> list[dict[str, Any]]:
+    """Return how many times as long as the first way each other takes, pair by pair, end to end."""
+    found = []
+    for item in timed:
+        first = next(other for other in timed if other.size_hw == item.size_hw)
+        if item is not first:
+            ratios = pair_ratios(item.stages["total"], first.stages["total"])
+            found.append(
+                {"way": item.way, "to": first.way, "size_hw": list(item.size_hw), **_rounded(ratios)}
+            )
+    return found
+
+
+def time_batches(ways: Sequence[Way], batches: Sequence[int], runs: int, warmup: int) -> list[dict[str, Any]]:
+    """Return windows a second by way and batch size, timed in turn; copies to and from a GPU are included.
+
+    Args:
+        ways: what is timed.
+        batches: windows in a batch.
+        runs: counted rounds.
+        warmup: rounds before, that are not counted.
+
+    Raises:
+        DataError: an engine does not take a batch.
+        InferenceError: a backend fails.
+    """
+    check_batches(ways, batches)
+    side = ways[0].segmenter.bundle.manifest.window_px
+    random = np.random.default_rng(0)
+    found = []
+    for batch in tqdm(batches, "batches", unit="size", disable=not batches):
+        windows = random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+        times: list[list[float]] = []
+        for _ in range(warmup + runs):
+            row = []
+            for way in ways:
+                start = time.perf_counter()
+                way.segmenter.backend.features(windows)
+                row.append(1000 * (time.perf_counter() - start))
+            times.append(row)
+        for place, way in enumerate(ways):
+            observed = [row[place] for row in times[warmup:]]
+            figures = _rounded(summary(observed))
+            rate = round(1000 * batch / figures["p50"], 3) if figures["p50"] else None
+            found.append(
+                {
+                    "way": way.name,
+                    "batch": batch,
+                    "windows_per_s": rate,
+                    **figures,
+                    "observations_ms": [round(value, 4) for value in observed],
+                }
+            )
+    return found
+
+
+def check_batches(ways: Sequence[Way], batches: Sequence[int]) -> None:
+    """Refuse batches that an engine would split, whose times would be of something else.
+
+    Raises:
+        DataError: there is such a batch.
+    """
+    for way in ways:
+        most = way.largest_batch
+        beyond = [batch for batch in batches if most is not None and batch > most]
+        if beyond:
+            raise DataError(
+                f"a batch of {beyond[0]} was asked for, but the engine of {way.name} takes at most {most} "
+                "windows; leave it out of --batches or build the engine with a larger --batch"
+            )
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}

@@ -1,0 +1,186 @@
+"""`ovsdino-bench latency`: every form and named alternatives, timed in turn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from ovsdino_runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ovsdino_bench.measured import CheckpointSource
+    from ovsdino_bench.ways import Way
+    from ovsdino_runtime.bundle import Bundle
+
+
+def latency(
+    bundle: Annotated[Path, typer.Option(help="Bundle to time.")],
+    image: Annotated[Path, typer.Option(help="A picture.")],
+    classes: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Option(help="What to look for: car,road or car,vehicle=bus|truck."),
+    ] = None,
+    vocabulary: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="All classes of a benchmark in place of --classes."),
+    ] = None,
+    form: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Forms with commas between, as onnx-fp32-cpu. All that run here by default."),
+    ] = None,
+    against: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="pytorch-eager, pytorch-bf16, pytorch-fp16, torch-compile, mmseg-style; commas between."
+        ),
+    ] = None,
+    checkpoint: Annotated[Optional[Path], typer.Option(help="What --against runs.")] = None,  # noqa: UP045
+    backbone_weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Counted rounds.")] = 20,
+    warmup: Annotated[int, typer.Option(min=0, help="Rounds before, that are not counted.")] = 3,
+    batches: Annotated[
+        str, typer.Option(help="Windows in a batch, for throughput; empty leaves it out.")
+    ] = "1,2,4,8",
+    cold: Annotated[int, typer.Option(min=0, help="Fresh processes started of each; 0 leaves it out.")] = 3,
+    size: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Width x height the picture is resized to first; any number of times."),
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Write the report here (.json).")] = None,  # noqa: UP045
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time a bundle's forms by stage and end to end, beside PyTorch in the same run if asked for."""
+    from ovsdino_bench.documents import as_document, save_document
+    from ovsdino_bench.latency import check_batches, time_batches, time_ways
+    from ovsdino_bench.latency_report import latency_report, latency_table
+    from ovsdino_bench.machine import machine, typed_command
+    from ovsdino_bench.telemetry import Watch
+    from ovsdino_runtime import vocabulary as vocabularies
+    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.files import sha256_of
+    from ovsdino_runtime.preprocess import load_image
+
+    if (classes is None) == (vocabulary is None):
+        raise typer.BadParameter("name what to look for with either --classes or --vocabulary")
+    sizes = [_size(text) for text in size or ()]
+    counts = [_batch(text) for text in batches.split(",") if text.strip()]
+    source = _source(against, checkpoint, backbone_weights)
+    described = machine()
+    load_image(image)  # a picture that cannot be read ends the run before models are loaded
+    asked: Any
+    if vocabulary is not None:
+        asked = vocabularies.vocabulary(vocabulary)
+    else:
+        asked = list(vocabularies.parse_classes(classes or ""))
+    opened = Bundle.open(bundle)
+    ways = _ways(opened, _names(form), _names(against), source)
+    check_batches(ways, counts)
+    question = ways[0].segmenter.ask(asked)
+    with Watch() as watch:
+        timed = time_ways(ways, image, asked, sizes, runs, warmup)
+        throughput = time_batches(ways, counts, runs, warmup)
+        started = _cold(ways, cold, bundle, source, image, classes=asked, vocabulary=vocabulary)
+    report = latency_report(
+        timed=timed,
+        throughput=throughput,
+        cold=started,
+        telemetry=watch.seen,
+        facts={
+            "command": typed_command(),
+            "machine": described,
+            "bundle": opened.manifest.name,
+            "files": {name: entry.sha256 for name, entry in opened.manifest.files.items()},
+            "checkpoint": None if source is None else source.path.name,
+            "image": {"file": image.name, "sha256": sha256_of(image)},
+            "classes": {"names": len(question.names), "prompts": len(question.prompts)},
+            "vocabulary": vocabulary,
+            "runs": runs,
+            "warmup": warmup,
+            "ways": {way.name: way.segmenter.backend.name for way in ways},
+        },
+    )
+    if out is not None:
+        save_document(report, out)
+    typer.echo(as_document(report) if as_json else latency_table(report))
+
+
+def _ways(
+    bundle: Bundle, forms: Sequence[str], against: Sequence[str], source: CheckpointSource | None
+) -> list[Way]:
+    from ovsdino_bench.ways import ALTERNATIVES, TIMED_FORMS, open_all, open_way
+
+    for name, known in [(name, TIMED_FORMS) for name in forms] + [(n, tuple(ALTERNATIVES)) for n in against]:
+        if name not in known:
+            kind = "form that is timed" if known is TIMED_FORMS else "alternative"
+            raise typer.BadParameter(f"{name!r} is no {kind}; there are {', '.join(known)}")
+    if forms:
+        ways = [open_way(name, bundle, None) for name in forms]
+    else:
+        ways, missing = open_all(bundle)
+        for name, reason in missing.items():
+            typer.echo(f"note: {name} is left out: {reason}", err=True)
+    ways += [open_way(name, bundle, source) for name in against]
+    if not ways:
+        raise DataError(f"no form of {bundle.path} runs here; see the notes above for what is missing")
+    return ways
+
+
+def _cold(
+    ways: Sequence[Way],
+    count: int,
+    bundle: Path,
+    source: CheckpointSource | None,
+    image: Path,
+    *,
+    classes: Any,
+    vocabulary: str | None,
+) -> dict[str, list[dict[str, Any]]]:
+    from dataclasses import asdict
+
+    from ovsdino_bench.cold import start_cold
+
+    asked = {"names": classes} if vocabulary is None else {"vocabulary": vocabulary}
+    found: dict[str, list[dict[str, Any]]] = {way.name: [] for way in ways}
+    for _ in range(count):
+        for way in ways:
+            found[way.name].append(asdict(start_cold(way.name, bundle, source, image, asked)))
+    return found
+
+
+def _source(
+    against: Sequence[str] | None, checkpoint: Path | None, backbone_weights: str | None
+) -> CheckpointSource | None:
+    from ovsdino_bench.measured import CheckpointSource
+
+    if against and checkpoint is None:
+        raise typer.BadParameter("--against runs a checkpoint in PyTorch; name it with --checkpoint")
+    if not against and (checkpoint or backbone_weights):
+        raise typer.BadParameter("--checkpoint and --backbone-weights belong to --against")
+    return (
+        None if checkpoint is None else CheckpointSource(path=checkpoint, backbone_weights=backbone_weights)
+    )
+
+
+def _names(texts: Sequence[str] | None) -> list[str]:
+    names = [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
+    return list(dict.fromkeys(names))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise typer.BadParameter(f"{text!r} is no size; write it as in 1920x1080", param_hint="--size")
+    return int(height), int(width)
+
+
+def _batch(text: str) -> int:
+    if not text.strip().isdecimal() or not int(text):
+        raise typer.BadParameter(f"{text!r} is no number of windows; write 1,2,4", param_hint="--batches")
+    return int(text)

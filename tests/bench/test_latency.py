@@ -1,0 +1,184 @@
+"""Latency: what is measured, what is refused, and what a report says of it. No test depends on a duration."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovsdino_bench.cold import peak_host_bytes
+from ovsdino_bench.latency import Timed, check_batches, ratios_to_the_first, time_batches, time_ways
+from ovsdino_bench.spread import median_ratio_interval, pair_ratios, summary
+from ovsdino_bench.ways import STAGES, Way, open_way
+from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.segmenter import Segmenter
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("latency") / "street.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+class Logged:
+    """A backend that notes who ran, in order."""
+
+    def __init__(self, name: str, log: list[tuple[str, int]]) -> None:
+        self.name, self.log = name, log
+
+    def features(self, windows: np.ndarray) -> np.ndarray:
+        self.log.append((self.name, len(windows)))
+        features = np.ones((len(windows), 4, 4, 4), np.float32)
+        return features / 2
+
+
+def test_ways_run_in_turn_and_warm_up_is_not_counted(tiny_bundle: Path, picture: Path) -> None:
+    log: list[tuple[str, int]] = []
+    bundle = Bundle.open(tiny_bundle)
+    ways = [Way(name=name, segmenter=Segmenter(bundle, Logged(name, log))) for name in "AB"]
+    timed = time_ways(ways, picture, ["car", "road"], [], runs=3, warmup=2)
+    assert [name for name, _ in log] == list("ABABABABAB")
+    assert [(item.way, item.size_hw) for item in timed] == [("A", (40, 60)), ("B", (40, 60))]
+    for item in timed:
+        assert set(item.stages) == set(STAGES)
+        assert {len(values) for values in item.stages.values()} == {3}
+        for place in range(3):
+            parts = sum(item.stages[stage][place] for stage in STAGES if stage != "total")
+            assert parts <= item.stages["total"][place]
+    log.clear()
+    found = time_batches(ways, [1, 3], runs=2, warmup=1)
+    assert log == [(name, batch) for batch in (1, 3) for _ in range(3) for name in "AB"]
+    assert [(item["way"], item["batch"], len(item["observations_ms"])) for item in found] == [
+        ("A", 1, 2), ("B", 1, 2), ("A", 3, 2), ("B", 3, 2),
+    ]  # fmt: skip
+
+
+def test_ratios_are_pair_by_pair_to_the_first_way_on_the_same_size() -> None:
+    def of(way: str, size: tuple[int, int], *total: float) -> Timed:
+        return Timed(way=way, size_hw=size, stages={"total": total})
+
+    found = ratios_to_the_first(
+        [of("A", (1, 2), 1, 2, 4), of("B", (1, 2), 3, 2, 8), of("A", (9, 9), 1), of("B", (9, 9), 5)]
+    )
+    assert [(item["way"], item["min"], item["median"], item["max"]) for item in found] == [
+        ("B", 1.0, 2.0, 3.0), ("B", 5.0, 5.0, 5.0),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="zip"):
+        pair_ratios([1, 2], [1])
+
+
+def test_a_summary_is_what_numpy_gives() -> None:
+    values = np.random.default_rng(1).gamma(2, size=101).tolist()
+    ordered = sorted(values)
+    found = summary(values)
+    assert (found["min"], found["p50"], found["p90"], found["p95"], found["p99"], found["max"]) == tuple(
+        pytest.approx(ordered[place]) for place in (0, 50, 90, 95, 99, 100)
+    )
+    assert found["mean"] == pytest.approx(sum(values) / 101)
+    with pytest.raises(ValueError, match="observation"):
+        summary([])
+
+
+def test_the_interval_of_a_ratio_holds_the_true_ratio_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(2)
+    held = 0
+    for seed in range(100):
+        before, after = random.lognormal(0, 0.2, 60), 1.3 * random.lognormal(0, 0.2, 60)
+        low, high = median_ratio_interval(before.tolist(), after.tolist(), draws=400, seed=seed)
+        held += low <= 1.3 <= high
+    assert 88 <= held <= 100
+
+
+def test_an_engine_is_not_asked_for_more_windows_than_it_takes(tiny_bundle: Path) -> None:
+    class Engine:
+        profile = type("Profile", (), {"most": 4})
+
+    backend = Logged("tensorrt-fp16", [])
+    backend.engine = Engine()
+    way = Way(name="tensorrt-fp16", segmenter=Segmenter(Bundle.open(tiny_bundle), backend))
+    check_batches([way], [1, 4])
+    with pytest.raises(DataError, match=r"batch of 8 was asked for.*takes at most 4"):
+        check_batches([way], [1, 4, 8])
+
+
+def test_the_usual_way_gives_the_labels_of_the_exact_one(tiny_bundle: Path, picture: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    exact = open_way("onnx-fp32-cpu", bundle, None)
+    usual = Way(name="mmseg-style", segmenter=exact.segmenter)
+    pixels = np.asarray(Image.open(picture))
+    for classes in (["car", "vehicle=bus|truck", "sky"], ["tree"]):
+        ours, names, background, _ = exact._labels(pixels, classes)
+        theirs, other_names, other_background, _ = usual._labels(pixels, classes)
+        assert (names, background) == (other_names, other_background)
+        assert (ours != theirs).mean() < 0.001
+
+
+def test_peak_memory_is_read_from_the_kernels_text() -> None:
+    assert peak_host_bytes("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t 3 kB\n") == 2048 * 1024
+    assert peak_host_bytes("Name:\tx\n") is None
+
+
+def options(bundle: Path, picture: Path) -> list[object]:
+    return [
+        "latency", "--bundle", bundle, "--image", picture, "--classes", "car,road", "--runs", 2,
+        "--warmup", 0, "--cold", 0, "--batches", "1,2", "--form", "onnx-fp32-cpu",
+    ]  # fmt: skip
+
+
+def test_a_report_holds_the_observations_and_what_made_them(
+    tiny_bundle: Path, picture: Path, tmp_path: Path, bench: Callable
+) -> None:
+    out = tmp_path / "l.json"
+    ran = bench(*options(tiny_bundle, picture), "--size", "30x20", "--cold", 1, "--out", out, "--json")
+    report = json.loads(ran.out)
+    assert report == json.loads(out.read_text())
+    assert (report["kind"], report["schema"]) == ("latency", 1)
+    assert report["timed"][0]["size_hw"] == [20, 30]
+    assert len(report["timed"][0]["stages"]["backbone"]["observations_ms"]) == 2
+    assert report["files"]["image.onnx"] == Bundle.open(tiny_bundle).manifest.files["image.onnx"].sha256
+    assert str(tmp_path) not in json.dumps(report), "no path of the machine"
+    cold = report["cold_start"]["onnx-fp32-cpu"]
+    assert cold["total_ms"] > cold["open_ms"] > 0
+    assert cold["peak_host_bytes"] > 10_000_000
+    assert report["telemetry"]["limits"]["others_share"] == 0.1
+
+
+def test_what_cannot_be_timed_is_refused_in_one_line(
+    tiny_bundle: Path, picture: Path, tmp_path: Path, bench: Callable
+) -> None:
+    given = options(tiny_bundle, picture)
+    for more, code, text in (
+        (("--form", "onnx-int3"), 2, "'onnx-int3' is no form"),
+        (("--form", "onnx-fp16-emulated"), 2, "is no form that is timed"),
+        (("--against", "jax", "--checkpoint", "x"), 2, "'jax' is no alternative"),
+        (("--against", "pytorch-eager"), 2, "name it with --checkpoint"),
+        (("--runs", 0), 2, "--runs"),
+        (("--batches", "1,zero"), 2, "'zero' is no number"),
+        (("--size", "big"), 2, "'big' is no size"),
+        (("--vocabulary", "camvid"), 2, "either --classes or --vocabulary"),
+        (("--image", tmp_path / "none.png"), 1, "there is no such file"),
+        (("--form", "tensorrt-fp16"), 1, "device 'tensorrt' was asked for"),
+    ):
+        ran = bench(*given, *more)
+        assert ran.code == code, more
+        assert text in " ".join(ran.err.replace("│", " ").split()), ran.err
+
+
+def test_latency_needs_no_torch(tiny_bundle: Path, picture: Path) -> None:
+    words = [str(word) for word in options(tiny_bundle, picture)]
+    script = (
+        "import sys\nfor name in ('torch', 'timm', 'open_clip'): sys.modules[name] = None\n"
+        f"sys.argv = ['ovsdino-bench', *{words!r}]\nfrom ovsdino_bench.cli import main\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| 60x40 | onnx-fp32-cpu |" in done.stdout
