@@ -38,7 +38,7 @@ def test_the_merging_table_is_the_merging_file() -> None:
         assert int(row[5]) == timing["different_px"]
 
 
-@pytest.mark.parametrize("model", ["published", "a", "b", "d", "f"])
+@pytest.mark.parametrize("model", ["published", "a", "b", "d", "d-bce", "f"])
 def test_counts_give_the_figures_of_the_report_beside_them(model: str) -> None:
     counts = ImageCounts.load(RESULTS / "ovsdino-s" / f"{model}.npz").counts
     figures = json.loads((RESULTS / "ovsdino-s" / f"{model}.json").read_text())["backends"][-1]
@@ -68,10 +68,10 @@ def test_the_camvid_table_is_the_camvid_file() -> None:
 def test_the_page_of_ablations_shows_the_result_files_and_their_paired_differences() -> None:
     page = (ROOT / "docs" / "ovsdino-s.md").read_text(encoding="utf-8")
     results = RESULTS / "ovsdino-s"
-    rows = re.findall(r"^\| \((\w)\) \|", page, flags=re.MULTILINE)
+    rows = re.findall(r"^\| \(([\w-]+)\) \|", page, flags=re.MULTILINE)
     columns = [(f"({row})", read_reports(results / f"{row}.json")[-1]) for row in rows]
     assert markdown(columns) in page
-    steps = re.findall(r"^\| \((\w)\) → \((\w)\): [^|]*\| ([^|]*) \|", page, flags=re.MULTILINE)
+    steps = re.findall(r"^\| \(([\w-]+)\) → \(([\w-]+)\): [^|]*\| ([^|]*) \|", page, flags=re.MULTILINE)
     assert len(steps) >= 3
     for before, after, shown in steps:
         counts = [ImageCounts.load(results / f"{row}.npz") for row in (before, after)]
