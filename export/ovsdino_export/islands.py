@@ -20,6 +20,7 @@ WIDENINGS = (
     1 / 4,
     1 / 2,
 )  # share of the computing nodes that stays in FP32, where the gates are missed
+_EXPLAINED = 1.5  # a result that changes by less than so many times as much as its weights do changes by them
 _AFFINE = frozenset({"Reshape", "ReduceSum", "Mul", "Add"})
 _LAYER_NORM = "LayerNormalization sums squares"
 _GROUP_NORM = "GroupNorm sums squares over a whole group"
@@ -96,6 +97,11 @@ class Choice:
                     for user in self.users.get(name, []):
                         self.add(user, reason)
             if not record.disturbance <= DISTURBANCE_LIMIT:  # as above
+                by_weights = self._weight_error(node)
+                if record.disturbance <= by_weights * _EXPLAINED:
+                    # What makes its inputs is not to blame and may stay in FP16: fused attention, for one.
+                    self.add(node, f"its weights are so small that FP16 changes them by {by_weights:.1%}")
+                    continue
                 self._precise(
                     node, f"inputs rounded to FP16 change {node.output[0]} by {record.disturbance:.1%}"
                 )
@@ -174,6 +180,17 @@ class Choice:
                 self.add(source, reason)
                 if source.op_type in VIEWS:
                     waiting.append(source)
+
+    def _weight_error(self, node: onnx.NodeProto) -> float:
+        """Return the relative change of a node's weights by FP16, as Frobenius norms; 0 without weights."""
+        errors = [0.0]
+        for _, name in float_inputs(node, self.types):
+            if name in self.weights:
+                wide = numpy_helper.to_array(self.weights[name]).astype(np.float32)
+                with np.errstate(over="ignore"):
+                    change = wide.astype(np.float16).astype(np.float32) - wide
+                errors.append(float(np.linalg.norm(change) / max(float(np.linalg.norm(wide)), 1e-30)))
+        return max(errors)
 
     def _largest_weight(self, node: onnx.NodeProto) -> float:
         sizes = [

@@ -256,6 +256,27 @@ def test_a_planted_fault_fails_the_gate_and_the_islands_that_calibration_finds_m
     assert not half_graph(HARMLESS, evidence(HARMLESS)).record()["widened"]
 
 
+def test_weights_too_small_for_fp16_keep_their_node_in_fp32_and_not_what_feeds_it() -> None:
+    tiny = np.random.default_rng(5).normal(scale=1e-7, size=(SIDE, SIDE)).astype(np.float32)
+    model = graph(
+        [
+            ("Transpose", ["x"], ["keys"], {"perm": [0, 1, 3, 2]}),
+            ("MatMul", ["x", "keys"], ["scores"], {}),
+            ("Softmax", ["scores"], ["shares"], {"axis": -1}),
+            ("MatMul", ["shares", "x"], ["mixed"], {}),
+            ("MatMul", ["mixed", "tiny"], ["little"], {}),
+            ("Mul", ["little", "large"], ["y"], {}),
+        ],
+        {"tiny": tiny, "large": number(1e6)},
+    )
+    found = half_graph(model, evidence(model))
+    reasons = {island.node: island.reason for island in found.islands}
+    assert "so small that FP16 changes them" in reasons["MatMul_8"]
+    assert "MatMul_7" not in reasons
+    assert [block.fusable for block in found.attention] == [True]
+    assert not found.parity.failures(GATES["fp16"])
+
+
 def test_where_calibration_finds_nothing_the_islands_widen_until_the_gates_are_met(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
