@@ -85,6 +85,11 @@ def open_measured(bundle: Path | None, checkpoint: CheckpointSource | None, devi
         )
     if checkpoint is None:
         raise ValueError("neither a bundle nor a checkpoint")
+    if device == "tensorrt":
+        raise BackendUnavailable(
+            "device 'tensorrt' was asked for, but a checkpoint alone runs in PyTorch; name its --bundle, or "
+            "use --device cpu or cuda"
+        )
     with (
         needing("bench,export,cpu", "measuring a checkpoint without a bundle"),
         _alone(checkpoint, device) as (made, torch_backend),

@@ -35,13 +35,15 @@ class BakedFile:
     """A baked graph's file.
 
     Attributes:
-        path: the .onnx file.
+        path: the .onnx file, as it is or will be called.
+        file: where its content lies now.
         class_names: in the order of the output.
         islands: nodes that compute in FP32 in an FP16 graph.
         input_shape: without the batch: [window, window, 3] for uint8, [3, window, window] for float.
     """
 
     path: Path
+    file: Path
     class_names: tuple[str, ...]
     islands: tuple[Mapping[str, str], ...]
     input_shape: tuple[int, ...]
@@ -65,7 +67,7 @@ def read_baked(path: Path) -> BakedFile:
         shape = tuple(int(dim.dim_value) for dim in model.graph.input[0].type.tensor_type.shape.dim[1:])
     except Exception as error:  # protobuf's DecodeError derives from Exception alone
         raise ExportError(f"{path} is no baked graph ({type(error).__name__}: {error}); {hint}") from error
-    return BakedFile(path=path, class_names=names, islands=islands, input_shape=shape)
+    return BakedFile(path=path, file=path, class_names=names, islands=islands, input_shape=shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def build_baked_engine(
             return labels_agreement(reference, outputs, gate)
         return scores_agreement(reference.astype(np.float32), outputs.astype(np.float32), gate)
 
-    tried = attempt(shop, path, baked.islands, proof.inputs, judge, options, progress)
+    tried = attempt(shop, baked.file, baked.islands, proof.inputs, judge, options, progress)
     if tried.failures:
         raise ParityError(
             f"the {options.precision.upper()} engine of {path} does not compute what {source} computes: "
@@ -127,16 +129,18 @@ def build_baked_engine(
             f"{shop.machine.tensorrt} and {shop.machine.gpu}"
         )
     progress.step("writing the engine")
-    files = [path, *(other for other in [path.with_name(f"{path.name}.data")] if other.is_file())]
+    hashes = {path.name: sha256_of(baked.file)}
+    weights = baked.file.with_name(f"{baked.file.name}.data")
+    if weights.is_file():
+        hashes[f"{path.name}.data"] = sha256_of(weights)
     target = path.with_name(f"{path.stem}-{engine_name(shop.machine, options.precision)}")
     tried.built["reference"] = source
     tried.built["class_names"] = list(baked.class_names)
-    hashes = {file.name: sha256_of(file) for file in files}
     return write_engine(target, tried, hashes, baked.islands, options, shop.machine)
 
 
 def _by_onnxruntime(baked: BakedFile) -> Proof:
     windows = golden_windows(max(baked.input_shape))
     inputs = baked_input(windows, "float-nchw" if baked.input_shape[0] == 3 else "uint8-nhwc")
-    outputs = run_onnx(baked.path, inputs)
+    outputs = run_onnx(baked.file, inputs)
     return Proof(inputs=inputs, outputs=outputs, source="ONNX Runtime CPU on the same graph")

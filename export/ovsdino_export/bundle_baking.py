@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ovsdino_export.baked_contract import OutputKind, baked_metadata
 from ovsdino_export.baked_engine import ISLANDS_KEY
 from ovsdino_export.graph_source import Graph
-from ovsdino_export.large_graph import save_proto
+from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES, weight_bytes
 from ovsdino_export.operators import check_file, resize_scale
 from ovsdino_runtime.backends import NoBackend
 from ovsdino_runtime.background import Background
@@ -92,10 +92,17 @@ def bake(graph: Graph, asked: Asked, output: OutputKind, out: Path) -> Path:
         out: the .onnx file.
 
     Raises:
-        ExportError: the result is no graph that the project's runtimes take.
+        ExportError: the weights are too large for one file, or the result is no graph that the project's
+            runtimes take.
         OutputError: it cannot be written.
     """
     model = onnx.load(graph.path)
+    size_bytes = weight_bytes(model)
+    if size_bytes > EXTERNAL_DATA_BYTES:
+        raise ExportError(
+            f"the weights of {graph.path} take {size_bytes / 1e9:.1f} GB, too much for one ONNX file; bake "
+            "with `ovsdino-export onnx CHECKPOINT --classes … --out FOLDER`, or a smaller model"
+        )
     manifest = graph.bundle.manifest
     added = _behind(model.graph, asked, output, manifest.window_px, manifest.grid_hw)
     islands = [
@@ -115,7 +122,7 @@ def bake(graph: Graph, asked: Asked, output: OutputKind, out: Path) -> Path:
     helper.set_model_props(model, metadata)
     del model.graph.value_info[:]
     with atomic_file(out) as staged:
-        save_proto(model, staged)
+        onnx.save(model, staged)
         try:
             check_file(staged)
         except ExportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ovsdino_export.baked_contract import OutputKind
@@ -13,12 +14,13 @@ from ovsdino_export.builder import BuildOptions
 from ovsdino_export.bundle_baking import Asked, asked_of, bake, expected_outputs
 from ovsdino_export.dry_run import Plan, nameless_engine, plan_build
 from ovsdino_export.engine_attempt import workshop
-from ovsdino_export.graph_source import Graph, graph_of, graphs_of
+from ovsdino_export.graph_source import Graph, Widening, graph_of, graphs_of
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime.background import Background
 from ovsdino_runtime.bundle import GOLDEN, Bundle
 from ovsdino_runtime.engines import EngineFile
 from ovsdino_runtime.errors import ParityError
+from ovsdino_runtime.files import atomic_file
 
 
 def build_classes_engine(
@@ -51,25 +53,21 @@ def build_classes_engine(
     """
     progress = progress or Silent()
     workshop()  # what is missing is said before anything is written
-    graphs = graphs_of(bundle, options.precision, progress.step)
-    level = 0
+    widening = Widening(graphs_of(bundle, options.precision, progress.step))
     missed: ParityError | None = None
-    while (graph := graphs(level)) is not None:
+    for graph in widening:
         asked = asked_of(graph, classes, background)
-        baked = read_baked(bake(graph, asked, output, out))
         try:
-            proof = proof_of(graph, asked, output)
-            return build_baked_engine(baked, options, proof=proof, progress=progress), asked.notes
+            # What an earlier build left at `out` stays until this one is proven.
+            with atomic_file(out) as staged:
+                baked = replace(read_baked(bake(graph, asked, output, staged)), path=out, file=staged)
+                proof = proof_of(graph, asked, output)
+                return build_baked_engine(baked, options, proof=proof, progress=progress), asked.notes
         except ParityError as error:
             missed = error
-        except BaseException:
-            out.unlink(missing_ok=True)
-            raise
-        out.unlink(missing_ok=True)
-        level += 1
     if missed is None:
         raise ValueError("a bundle has at least one graph")
-    raise missed
+    raise ParityError(f"{missed}{widening.stopped}") from missed
 
 
 def plan_classes_engine(

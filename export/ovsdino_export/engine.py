@@ -18,17 +18,15 @@ from numpy.typing import NDArray
 from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine_attempt import Attempt, Judge, Verdict, attempt, workshop
-from ovsdino_export.graph_source import Graphs, graphs_of
+from ovsdino_export.graph_source import Graphs, Widening, graphs_of
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime import __version__
 from ovsdino_runtime.bundle import GOLDEN, Bundle
 from ovsdino_runtime.engines import EngineFile, engine_folders, engine_name, sidecar_of
-from ovsdino_runtime.errors import BackendUnavailable, OutputError, ParityError
+from ovsdino_runtime.errors import OutputError, ParityError
 from ovsdino_runtime.files import atomic_file, ensure_folder, sha256_of
 from ovsdino_runtime.metrics import GATES, agreement
 from ovsdino_runtime.sidecar import Machine, Sidecar
-
-WIDENINGS = 3  # how often a missed gate is answered with more FP32 islands
 
 
 def build_engine(
@@ -55,18 +53,9 @@ def build_engine(
     """
     progress = progress or Silent()
     shop = workshop()
-    source = graphs or graphs_of(bundle, options.precision, progress.step)
+    widening = Widening(graphs or graphs_of(bundle, options.precision, progress.step))
     failures: Sequence[str] = ()
-    level, stopped = 0, ""
-    while level <= WIDENINGS:
-        try:
-            graph = source(level)
-        except (OutputError, BackendUnavailable, ParityError) as error:
-            if level == 0:
-                raise
-            graph, stopped = None, f" (wider islands cannot be had: {error})"
-        if graph is None:
-            break
+    for graph in widening:
         windows, judge = _golden(graph.bundle, options)
         tried = attempt(shop, graph.path, graph.islands, windows, judge, options, progress)
         failures = tried.failures
@@ -74,12 +63,12 @@ def build_engine(
             progress.step("writing the engine")
             path = writable_folder(graph.bundle) / engine_name(shop.machine, options.precision)
             return write_engine(path, tried, graph.hashes, graph.islands, options, shop.machine)
-        level += 1
-    after = f", also after {level - 1} widenings of the FP32 islands" if level > 1 else ""
+    again = widening.tried - 1
+    after = f", also after {again} widenings of the FP32 islands" if again else ""
     raise ParityError(
         f"the {options.precision.upper()} engine of {bundle.path} does not compute what PyTorch computes"
-        f"{after}: {'; '.join(failures)}{stopped}; nothing was written: try --fp32, and report it with "
-        f"TensorRT {shop.machine.tensorrt} and {shop.machine.gpu}"
+        f"{after}: {'; '.join(failures)}{widening.stopped}; nothing was written: try --fp32, and report it "
+        f"with TensorRT {shop.machine.tensorrt} and {shop.machine.gpu}"
     )
 
 

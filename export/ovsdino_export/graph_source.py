@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ovsdino_export.steps import Progress, silent
 from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
 from ovsdino_runtime.engines import GRAPHS, graph_files
-from ovsdino_runtime.errors import BackendUnavailable, ExportError
+from ovsdino_runtime.errors import BackendUnavailable, ExportError, OutputError, ParityError
 from ovsdino_runtime.sidecar import Precision
+
+WIDENINGS = 3  # how often a missed gate is answered with more FP32 islands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +115,35 @@ def graph_of(bundle: Bundle, precision: Precision) -> Graph:
                 f"with `ovsdino-export fp16 {bundle.path}`"
             ) from error
     return Graph(bundle=bundle, name=name, islands=islands)
+
+
+class Widening:
+    """The graphs to try, one after the other, each with more FP32 islands.
+
+    Attributes:
+        tried: how many were given.
+        stopped: why no wider one could be had, as the end of a sentence; empty where there is none.
+    """
+
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+        self.tried, self.stopped = 0, ""
+
+    def __iter__(self) -> Iterator[Graph]:
+        """Yield the graphs; an error of the first one is raised, of a later one it ends the row.
+
+        Raises:
+            ExportError, BackendUnavailable, OutputError: the first graph cannot be had.
+        """
+        while self.tried <= WIDENINGS:
+            try:
+                graph = self._graphs(self.tried)
+            except (OutputError, BackendUnavailable, ParityError) as error:
+                if not self.tried:
+                    raise
+                self.stopped = f" (wider islands cannot be had: {error})"
+                return
+            if graph is None:
+                return
+            self.tried += 1
+            yield graph

@@ -16,8 +16,10 @@ from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
 from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
+from ovsdino_bench.measured import CheckpointSource, open_measured
 from ovsdino_export.class_vectors import TextSource
 from ovsdino_export.pipeline import export_onnx
+from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.files import sha256_of
 from ovsdino_runtime.manifest import BackboneInfo
 
@@ -103,3 +105,8 @@ def test_a_gpu_that_is_not_there_is_refused(
     )
     assert done.code == 1
     assert "sees no GPU here" in done.error
+
+
+def test_tensorrt_is_not_answered_by_pytorch(checkpoint: Path) -> None:
+    with pytest.raises(BackendUnavailable, match=r"'tensorrt' was asked for.*--bundle"):
+        open_measured(None, CheckpointSource(path=checkpoint), "tensorrt")

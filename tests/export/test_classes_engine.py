@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.background import Background, parse_background
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.engines import sidecar_of
-from ovsdino_runtime.errors import ExportError, ParityError, VocabularyError
+from ovsdino_runtime.errors import ExportError, OutputError, ParityError, VocabularyError
 from ovsdino_runtime.segmenter import Segmenter
 from tests.standins.half_bundle import write_half_bundle
 from tests.standins.release import install
@@ -126,6 +127,48 @@ def test_an_engine_of_classes_that_misses_the_gate_leaves_nothing(
             bundle, CLASSES, tmp_path / "cars.onnx", output="labels", background=NONE, options=options
         )
     assert not list(tmp_path.glob("cars*"))
+    trt.faults.clear()
+    build = partial(build_classes_engine, bundle, output="labels", background=NONE, options=options)
+    build(CLASSES, tmp_path / "cars.onnx")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("cars*")}
+    assert len(before) == 3
+    trt.faults["compute"] = lambda batch: np.zeros((len(batch), 28, 28), np.int32)
+    with pytest.raises(ParityError):
+        build(["tree", "road"], tmp_path / "cars.onnx")
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("cars*")} == before
+
+
+def test_why_no_wider_islands_could_be_had_is_said_beside_the_gate_that_was_missed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    trt.faults["compute"] = lambda batch: np.zeros((len(batch), 28, 28), np.int32)
+
+    def no_more(*_: object, **__: object) -> Bundle:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("ovsdino_export.fp16.write_fp16", no_more)
+    said = r"label agreement is .*wider islands cannot be had: the disk is full"
+    with pytest.raises(ParityError, match=said):
+        build_classes_engine(
+            bundle,
+            CLASSES,
+            tmp_path / "cars.onnx",
+            output="labels",
+            background=NONE,
+            options=BuildOptions(precision="fp16"),
+        )
+    assert not list(tmp_path.glob("cars*"))
+
+
+def test_weights_too_large_for_one_file_are_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    monkeypatch.setattr("ovsdino_export.bundle_baking.EXTERNAL_DATA_BYTES", 1)
+    graph = graph_of(bundle, "fp32")
+    with pytest.raises(ExportError, match="too much for one ONNX file"):
+        bake(graph, asked_of(graph, CLASSES, NONE), "labels", tmp_path / "cars.onnx")
+    assert not list(tmp_path.glob("*cars*"))
 
 
 def test_the_command_plans_and_builds_and_says_what_does_not_go_together(
