@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from ovsdino_bench import options as o
 from ovsdino_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,32 +26,14 @@ class Device(str, Enum):
     tensorrt = "tensorrt"
 
 
-BlockOption = Annotated[
-    int, typer.Option(min=1, help="Neighbouring frames that count as one sample of the interval.")
-]
-CountsOption = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
-    typer.Option(help="Write every image's confusion counts here (.npz), for `compare`."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
 def accuracy(
     bundle: Annotated[Optional[Path], typer.Option(help="Bundle to measure.")] = None,  # noqa: UP045
     checkpoint: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Measure this checkpoint in PyTorch: beside the bundle in the same run, or alone."),
     ] = None,
-    dataset: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="A benchmark and its folder, NAME=DIR as in voc21=VOCdevkit; any number of times."),
-    ] = None,
-    data: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            help="Folder with images/ and labels/ (PNG indices, 255 ignored), coco:JSON:IMAGES or yolo:DIR."
-        ),
-    ] = None,
+    dataset: o.Dataset = None,
+    data: o.Data = None,
     classes: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -80,8 +63,8 @@ def accuracy(
         Optional[str],  # noqa: UP045
         typer.Option(help="Use only images that show one of these classes."),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Use only every so many-th image.")] = 1,
-    limit: Annotated[int, typer.Option(min=0, help="Use only the first of them; 0 uses all.")] = 0,
+    every: o.Every = 1,
+    limit: o.Limit = 0,
     shard: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Count only part i of n, written i/n, for `merge`; needs --out."),
@@ -90,10 +73,7 @@ def accuracy(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Folder of counts and reports; the same command goes on where it stopped."),
     ] = None,
-    backbone_weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
-    ] = None,
+    backbone_weights: o.BackboneWeights = None,
     text_embeddings: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Text vectors (.npz) for a checkpoint without a bundle; else open_clip's."),
@@ -102,9 +82,9 @@ def accuracy(
     device: Annotated[
         Device, typer.Option(help="Where to run; PyTorch takes a GPU only with cuda.")
     ] = Device.auto,
-    block: BlockOption = 1,
-    counts: CountsOption = None,
-    as_json: JsonOption = False,
+    block: o.Block = 1,
+    counts: o.Counts = None,
+    as_json: o.Json = False,
 ) -> None:
     """Measure mIoU by the sliding-window protocol, through a bundle, a checkpoint in PyTorch, or both."""
     from ovsdino_bench.data_options import benchmarks_of
@@ -154,9 +134,9 @@ def accuracy(
 def merge(
     paths: Annotated[list[Path], typer.Argument(help="Files of counts, or folders that `--out` named.")],
     out: Annotated[Optional[Path], typer.Option(help="Write a report of each data set here.")] = None,  # noqa: UP045
-    block: BlockOption = 1,
-    counts: CountsOption = None,
-    as_json: JsonOption = False,
+    block: o.Block = 1,
+    counts: o.Counts = None,
+    as_json: o.Json = False,
 ) -> None:
     """Add up the counts of shards to the report that one run would have given."""
     from ovsdino_bench.presentation import present

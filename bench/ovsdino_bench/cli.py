@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ovsdino_bench.accuracy_command import BlockOption, JsonOption, accuracy, merge
+from ovsdino_bench import options as o
+from ovsdino_bench.accuracy_command import accuracy, merge
 from ovsdino_bench.latency_command import latency
 from ovsdino_bench.parity_command import parity
 from ovsdino_bench.prepare_command import prepare
@@ -51,8 +52,8 @@ def compare(
         Path, typer.Argument(help="Counts of `accuracy --counts` (.npz), or a report (.json).")
     ],
     after: Annotated[Path, typer.Argument(help="Another model's on the same images, or a later report.")],
-    block: BlockOption = 1,
-    as_json: JsonOption = False,
+    block: o.Block = 1,
+    as_json: o.Json = False,
 ) -> None:
     """Say what changed from one model, or report of latency or parity, to another beyond the noise."""
     if before.suffix == ".json" or after.suffix == ".json":
@@ -115,12 +116,7 @@ def merging(
     from ovsdino_runtime.preprocess import load_image
     from ovsdino_runtime.segmenter import Segmenter
 
-    sizes: list[tuple[int, int]] = []
-    for text in size:
-        width, cross, height = text.partition("x")
-        if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
-            raise typer.BadParameter(f"{text!r} is no size; write it as in 1920x1080", param_hint="--size")
-        sizes.append((int(height), int(width)))
+    sizes = [o.parse_size(text) for text in size]
     segmenter = Segmenter.open(bundle, "cpu")
     timings = time_merging(segmenter, load_image(image), sizes, vocabulary, runs)
     report = {"machine": machine(), "timings": [item.as_dict() for item in timings]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ovsdino_runtime.backends import Backend
@@ -63,13 +63,15 @@ FORMS: Mapping[str, FormKind] = {
 }
 
 
-def runnable(bundle: Bundle) -> tuple[dict[str, Backend], dict[str, str]]:
-    """Return the forms that run here, opened, and for the others why they do not."""
+def runnable(
+    bundle: Bundle, names: Sequence[str] = tuple(FORMS)
+) -> tuple[dict[str, Backend], dict[str, str]]:
+    """Return those of some forms that run here, opened, and for the others why they do not."""
     opened: dict[str, Backend] = {}
     missing: dict[str, str] = {}
-    for name, kind in FORMS.items():
+    for name in names:
         try:
-            opened[name] = kind.open(bundle)
+            opened[name] = FORMS[name].open(bundle)
         except BackendUnavailable as error:
             missing[name] = str(error)
     return opened, missing

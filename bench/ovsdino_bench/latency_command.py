@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from ovsdino_bench import options as o
 from ovsdino_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,10 +40,7 @@ def latency(
         ),
     ] = None,
     checkpoint: Annotated[Optional[Path], typer.Option(help="What --against runs.")] = None,  # noqa: UP045
-    backbone_weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
-    ] = None,
+    backbone_weights: o.BackboneWeights = None,
     runs: Annotated[int, typer.Option(min=1, help="Counted rounds.")] = 20,
     warmup: Annotated[int, typer.Option(min=0, help="Rounds before, that are not counted.")] = 3,
     batches: Annotated[
@@ -53,8 +51,8 @@ def latency(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Width x height the picture is resized to first; any number of times."),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Write the report here (.json).")] = None,  # noqa: UP045
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: o.ReportFile = None,
+    as_json: o.Json = False,
 ) -> None:
     """Time a bundle's forms by stage and end to end, beside PyTorch in the same run if asked for."""
     from ovsdino_bench.documents import as_document, save_document
@@ -69,7 +67,7 @@ def latency(
 
     if (classes is None) == (vocabulary is None):
         raise typer.BadParameter("name what to look for with either --classes or --vocabulary")
-    sizes = [_size(text) for text in size or ()]
+    sizes = [o.parse_size(text) for text in size or ()]
     counts = [_batch(text) for text in batches.split(",") if text.strip()]
     source = _source(against, checkpoint, backbone_weights)
     described = machine()
@@ -171,13 +169,6 @@ def _source(
 def _names(texts: Sequence[str] | None) -> list[str]:
     names = [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
     return list(dict.fromkeys(names))
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise typer.BadParameter(f"{text!r} is no size; write it as in 1920x1080", param_hint="--size")
-    return int(height), int(width)
 
 
 def _batch(text: str) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from ovsdino_bench import options as o
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ovsdino_bench.parity import Parity
     from ovsdino_runtime.metrics import Gate
-
-SCHEMA = 1
 
 
 def parity(
@@ -28,19 +27,17 @@ def parity(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Another gate, NAME=VALUE as in label_agreement=0.99, for all forms; repeat it."),
     ] = None,
-    block: Annotated[
-        int, typer.Option(min=1, help="Neighbouring images that count as one sample of the interval.")
-    ] = 1,
-    out: Annotated[Optional[Path], typer.Option(help="Write the report here (.json).")] = None,  # noqa: UP045
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    block: o.Block = 1,
+    out: o.ReportFile = None,
+    as_json: o.Json = False,
 ) -> None:
     """Measure how every form of a bundle agrees with PyTorch FP32; exit 1 where a gate is missed."""
+    from ovsdino_bench.documents import SCHEMAS, as_document, save_document
     from ovsdino_bench.forms import FORMS, runnable
     from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.parity import GATE_FIELDS, Form, gate_of, measure_parity
     from ovsdino_bench.recorded import Recorded
     from ovsdino_runtime.bundle import Bundle
-    from ovsdino_runtime.files import atomic_file
     from ovsdino_runtime.metrics import GATES
 
     unknown = [name for name in form or () if name not in FORMS]
@@ -74,7 +71,7 @@ def parity(
     gates = [gate_of(item.precision, GATES, changes) for item in found]
     report = {
         "kind": "parity",
-        "schema": SCHEMA,
+        "schema": SCHEMAS["parity"],
         "command": typed_command(),
         "bundle": opened.manifest.name,
         "files": {name: entry.sha256 for name, entry in opened.manifest.files.items()},
@@ -85,11 +82,9 @@ def parity(
         "machine": described,
         "forms": [item.as_dict(own) for item, own in zip(found, gates, strict=True)],
     }
-    text = json.dumps(report, indent=2)
     if out is not None:
-        with atomic_file(out) as staged:
-            staged.write_text(text + "\n", encoding="utf-8")
-    typer.echo(text if as_json else _table(found, gates, len(recorded)))
+        save_document(report, out)
+    typer.echo(as_document(report) if as_json else _table(found, gates, len(recorded)))
     missed = [
         (item.form, failure) for item, own in zip(found, gates, strict=True) for failure in item.failures(own)
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from ovsdino_bench import options as o
 from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
@@ -28,22 +29,16 @@ def reference(
     ] = None,
     dataset: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="A benchmark and its folder, NAME=DIR, as in `accuracy`."),
+        typer.Option(help="A benchmark and its folder, NAME=DIR, as in `accuracy`; one."),
     ] = None,
-    data: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Folder with images/ and labels/, coco:… or yolo:…, as in `accuracy`."),
-    ] = None,
+    data: o.Data = None,
     classes: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Names of --data's labels in order, or the classes to ask --images for."),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Use only every so many-th image.")] = 1,
-    limit: Annotated[int, typer.Option(min=0, help="Use only the first of them; 0 uses all.")] = 0,
-    backbone_weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
-    ] = None,
+    every: o.Every = 1,
+    limit: o.Limit = 0,
+    backbone_weights: o.BackboneWeights = None,
 ) -> None:
     """Record PyTorch's FP32 features of some images, for `parity --reference` on any machine."""
     from ovsdino_bench.data_options import benchmarks_of
@@ -63,21 +58,21 @@ def reference(
         from ovsdino.torch_backend import TorchBackend
     backend = TorchBackend.open(checkpoint, backbone_weights)
     segmenter = Segmenter(opened, backend)
+    selection = Selection(every=every, limit=limit)
     found: Sequence[LabelledImage | Path]
     if images:
         if classes is None:
             raise typer.BadParameter("name the classes to ask the pictures for with --classes")
         pictures = without_repetitions([path for argument in images for path in pictures_of(argument)])
-        chosen = pictures[::every]
-        found = chosen[:limit] if limit else chosen
+        found = selection.thinned(pictures)
         question = segmenter.ask(parse_classes(classes))
     else:
         benchmarks = benchmarks_of(dataset or [], data, classes, None, partial=False)
         if len(benchmarks) > 1:
             raise typer.BadParameter("a reference is of one data set; record another file for another")
-        found = Selection(every=every, limit=limit).of(benchmarks[0])
+        found = selection.of(benchmarks[0])
         question = benchmarks[0].question(segmenter)
-    about = {"backend": backend.name, "machine": described, "selection": {"every": every, "limit": limit}}
+    about = {"backend": backend.name, "machine": described, "selection": selection.as_dict()}
     count = record(out, opened.manifest, question, about, _recorded(segmenter, opened, question, found))
     typer.echo(f"{out}: {count} images, {out.stat().st_size / 1e6:.1f} MB, by {backend.name}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +13,8 @@ from tqdm import tqdm
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
 from ovsdino_runtime.errors import DataError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,10 @@ class Selection:
         images = benchmark.images
         if self.showing:
             images = self._showing(benchmark)
+        return self.thinned(images)
+
+    def thinned(self, images: Sequence[T]) -> Sequence[T]:
+        """Return every so many-th of some images, up to the limit."""
         images = images[:: self.every]
         return images[: self.limit] if self.limit else images
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ovsdino_bench.forms import FORMS
+from ovsdino_bench.forms import FORMS, runnable
 from ovsdino_bench.measured import CheckpointSource
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import BackendUnavailable, DataError
+from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.extras import needing
 from ovsdino_runtime.preprocess import load_image
 from ovsdino_runtime.render import Labels, save_labels, save_overlay
@@ -122,13 +122,8 @@ def open_way(name: str, bundle: Bundle, source: CheckpointSource | None) -> Way:
 
 def open_all(bundle: Bundle) -> tuple[list[Way], dict[str, str]]:
     """Return the forms that run here, and for the others why they do not."""
-    opened, missing = [], {}
-    for name in TIMED_FORMS:
-        try:
-            opened.append(open_way(name, bundle, None))
-        except BackendUnavailable as error:
-            missing[name] = str(error)
-    return opened, missing
+    opened, missing = runnable(bundle, TIMED_FORMS)
+    return [Way(name=name, segmenter=Segmenter(bundle, item)) for name, item in opened.items()], missing
 
 
 def _usual(features: Any, question: Question, grid: Any) -> Labels:

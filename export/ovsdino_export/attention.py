@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from ovsdino_export.typed_graph import float_types
+from ovsdino_export.typed_graph import float_types, links
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,7 @@ def attention_blocks(model: onnx.ModelProto) -> tuple[AttentionBlock, ...]:
         ExportError: the graph's types cannot be inferred.
     """
     types = float_types(model)
-    producer = {name: node for node in model.graph.node for name in node.output}
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
+    producer, users = links(model.graph)
     found = []
     for node in model.graph.node:
         if node.op_type != "Softmax":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ovsdino_export import engine_command, fp16_command
+from ovsdino_export.baked_options import PANEL, Background, Output
 from ovsdino_export.steps import progress_bar
 from ovsdino_runtime import command_line
 from ovsdino_runtime.extras import needing
@@ -26,14 +27,7 @@ app = typer.Typer(
 )
 app.command()(fp16_command.fp16)
 _STEPS = 6
-_BUNDLE, _BAKED = "Bundle", "Baked graph"
-
-
-class Output(str, Enum):
-    """What a baked graph gives."""
-
-    SCORES = "scores"
-    LABELS = "labels"
+_BUNDLE = "Bundle"
 
 
 class Input(str, Enum):
@@ -104,28 +98,22 @@ def onnx(
         str | None,
         typer.Option(
             help="Bake these into a self-contained graph: cars,road,vehicle=bus|truck.",
-            rich_help_panel=_BAKED,
+            rich_help_panel=PANEL,
         ),
     ] = None,
     output: Annotated[
         Output | None,
         typer.Option(
-            help="scores: cosines [B, C, h, w] (the default); labels: [B, H, W].", rich_help_panel=_BAKED
+            help="scores: cosines [B, C, h, w] (the default); labels: [B, H, W].", rich_help_panel=PANEL
         ),
     ] = None,
     input: Annotated[
         Input | None,
         typer.Option(
-            help="uint8-nhwc: RGB, 0 to 255 (the default); float-nchw: RGB, 0 to 1.", rich_help_panel=_BAKED
+            help="uint8-nhwc: RGB, 0 to 255 (the default); float-nchw: RGB, 0 to 1.", rich_help_panel=PANEL
         ),
     ] = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            help="none (the default), auto, list, or names a|b: a last class for all else.",
-            rich_help_panel=_BAKED,
-        ),
-    ] = None,
+    background: Background = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write a bundle, or with --classes one graph with its vocabulary inside."""

@@ -8,12 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ovsdino_export.baked_options import PANEL, Background, Output
 from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
@@ -24,14 +24,7 @@ if TYPE_CHECKING:
 
 BAKED_SUFFIX = ".onnx"
 _STEPS = 5
-_BUILDER, _SHARING, _BAKED = "Builder", "Engines for other machines", "Engines with a vocabulary"
-
-
-class Output(str, Enum):
-    """What an engine with a vocabulary gives."""
-
-    labels = "labels"
-    scores = "scores"
+_BUILDER, _SHARING = "Builder", "Engines for other machines"
 
 
 def trt(
@@ -79,26 +72,20 @@ def trt(
         typer.Option(
             metavar="NAMES",
             help="Bake these in; labels or scores come out then: cars,road,vehicle=bus|truck.",
-            rich_help_panel=_BAKED,
+            rich_help_panel=PANEL,
         ),
     ] = None,
     output: Annotated[
         Output | None,
-        typer.Option(help="labels [B, H, W] (the default), or scores [B, C, h, w].", rich_help_panel=_BAKED),
+        typer.Option(help="labels [B, H, W] (the default), or scores [B, C, h, w].", rich_help_panel=PANEL),
     ] = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            help="none (the default), auto, list, or names a|b: a last class for all else.",
-            rich_help_panel=_BAKED,
-        ),
-    ] = None,
+    background: Background = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.onnx",
             help="With --classes: the baked graph, beside which the engine appears.",
-            rich_help_panel=_BAKED,
+            rich_help_panel=PANEL,
         ),
     ] = None,
     dry_run: Annotated[
@@ -131,7 +118,7 @@ def trt(
             bundle,
             classes,
             out,
-            output or Output.labels,
+            output or Output.LABELS,
             background or "none",
             options,
             dry_run=dry_run,

@@ -10,7 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from ovsdino_export.calibration import Record, by_node
-from ovsdino_export.typed_graph import FP16_MAX, VIEWS, float_inputs, float_types
+from ovsdino_export.typed_graph import FP16_MAX, VIEWS, float_inputs, float_types, links
 from ovsdino_runtime.errors import ExportError
 
 RANGE_MARGIN = 4.0  # a tensor that may grow by less than this factor before it overflows stays in FP32
@@ -56,11 +56,7 @@ class Choice:
         self.types = float_types(model)
         self.nodes = {node.name: node for node in model.graph.node}
         self.weights = {item.name: item for item in model.graph.initializer}
-        self.producer = {name: node for node in model.graph.node for name in node.output}
-        self.users: dict[str, list[onnx.NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
-                self.users.setdefault(name, []).append(node)
+        self.producer, self.users = links(model.graph)
         self.islands: dict[str, Island] = {}
 
     def add(self, node: onnx.NodeProto, reason: str) -> None:

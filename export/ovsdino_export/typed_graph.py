@@ -156,6 +156,16 @@ def _drop_unused_weights(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(kept)
 
 
+def links(graph: onnx.GraphProto) -> tuple[dict[str, onnx.NodeProto], dict[str, list[onnx.NodeProto]]]:
+    """Return for each tensor the node that makes it, and for each the nodes that read it."""
+    producer = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    return producer, users
+
+
 def float_inputs(node: onnx.NodeProto, types: Mapping[str, int]) -> Iterator[tuple[int, str]]:
     """Yield place and name of the inputs that take part in a node's float type."""
     kept = _KEPT_INPUTS.get(node.op_type, set())

@@ -134,8 +134,7 @@ def scores_agreement(
         if difference <= limit
         else [f"the largest difference of a cosine is {difference:.6f}, the gate is {limit:.6f}"]
     )
-    if not same >= gate.label_agreement:
-        failures.append(f"label agreement is {same:.6f}, the gate is {gate.label_agreement}")
+    failures += gate.missed_labels(same)
     return {"score_difference_max": difference, "label_agreement": same}, failures
 
 
@@ -158,9 +157,8 @@ def labels_agreement(
     reference: NDArray[np.generic], found: NDArray[np.generic], gate: Gate
 ) -> tuple[dict[str, float], list[str]]:
     """Return how labels [n, H, W] agree, and what misses the gate."""
-    same, least = float((found == reference).mean()), gate.label_agreement
-    failures = [] if same >= least else [f"label agreement is {same:.6f}, the gate is {least}"]
-    return {"label_agreement": same}, failures
+    same = float((found == reference).mean())
+    return {"label_agreement": same}, gate.missed_labels(same)
 
 
 def require(name: str, failures: Sequence[str]) -> None:

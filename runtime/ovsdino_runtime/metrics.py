@@ -30,14 +30,19 @@ class Gate:
     def missed(self, cosine_mean: float, cosine_p1: float, label_agreement: float) -> list[str]:
         """Return which figures miss their part of the gate, one sentence each."""
         return [
-            f"{name} is {value:.6f}, the gate is {least}"
-            for name, value, least in (
-                ("mean patch cosine", cosine_mean, self.cosine_mean),
-                ("1st percentile of patch cosines", cosine_p1, self.cosine_p1),
-                ("label agreement", label_agreement, self.label_agreement),
-            )
-            if not value >= least  # so that NaN fails
+            *_below("mean patch cosine", cosine_mean, self.cosine_mean),
+            *_below("1st percentile of patch cosines", cosine_p1, self.cosine_p1),
+            *self.missed_labels(label_agreement),
         ]
+
+    def missed_labels(self, label_agreement: float) -> list[str]:
+        """Return a sentence if labels agree less than they must, else nothing."""
+        return _below("label agreement", label_agreement, self.label_agreement)
+
+
+def _below(name: str, value: float, least: float) -> list[str]:
+    # Not `value < least`, so that NaN fails.
+    return [] if value >= least else [f"{name} is {value:.6f}, the gate is {least}"]
 
 
 GATES: Mapping[str, Gate] = {

@@ -1,0 +1,46 @@
+"""The options that the commands of `ovsdino-bench` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+Dataset = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this at run time on Python 3.10
+    typer.Option(help="A benchmark and its folder, NAME=DIR as in voc21=VOCdevkit; any number of times."),
+]
+Data = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Folder with images/ and labels/ (PNG indices, 255 ignored), coco:JSON:IMAGES or yolo:DIR."
+    ),
+]
+Every = Annotated[int, typer.Option(min=1, help="Use only every so many-th image.")]
+Limit = Annotated[int, typer.Option(min=0, help="Use only the first of them; 0 uses all.")]
+BackboneWeights = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="The checkpoint's backbone: a file, hub:OWNER/REPO, random:SEED."),
+]
+Block = Annotated[
+    int, typer.Option(min=1, help="Neighbouring frames that count as one sample of the interval.")
+]
+Counts = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Write every image's confusion counts here (.npz), for `compare`."),
+]
+ReportFile = Annotated[Optional[Path], typer.Option("--out", help="Write the report here (.json).")]  # noqa: UP045
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return height and width of a size as people write it: 1920x1080.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise typer.BadParameter(f"{text!r} is no size; write it as in 1920x1080", param_hint="--size")
+    return int(height), int(width)
