@@ -1,14 +1,17 @@
-"""ViTs of our own for small devices: a convolutional stem before few, narrow blocks."""
+"""ViTs of our own for small devices: a convolutional stem, and few, narrow blocks that look around."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 from timm.layers import PatchEmbed
-from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from ovsdino.depthwise import DepthwiseConv2d
 
 _STRIDES = 4  # convolutions of stride 2: patches of 16 px
 
@@ -36,6 +39,27 @@ class ConvStem(PatchEmbed):  # type: ignore[misc]  # timm has no types
         self.proj = nn.Sequential(*layers, nn.Conv2d(widths[-2], widths[-1], 3, stride=2, padding=1))
 
 
+class LocalBlock(Block):  # type: ignore[misc]  # timm has no types
+    """A block that adds a 3x3 depthwise convolution of its patches before attention and MLP.
+
+    Ours, after the conditional position encodings of Chu et al. (2021): from few images a ViT learns slowly
+    what neighbours are; this tells it. Square grids without prefix tokens alone.
+    """
+
+    def __init__(self, dim: int, *arguments: Any, **options: Any) -> None:
+        """Build the block; arguments as timm's `Block` has them."""
+        super().__init__(dim, *arguments, **options)
+        self.local = DepthwiseConv2d(dim)
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        """Return the block's output for tokens [B, side x side, dim]."""
+        batch, patches, channels = x.shape
+        side = math.isqrt(patches)
+        near = self.local(x.transpose(1, 2).reshape(batch, channels, side, side))
+        result: Tensor = super().forward(x + near.flatten(2).transpose(1, 2), **options)
+        return result
+
+
 def _nano(image_px: int) -> VisionTransformer:
     return VisionTransformer(
         img_size=image_px,
@@ -48,6 +72,7 @@ def _nano(image_px: int) -> VisionTransformer:
         global_pool="avg",
         fc_norm=False,
         embed_layer=ConvStem,
+        block_fn=LocalBlock,
     )
 
 

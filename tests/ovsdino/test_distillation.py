@@ -23,7 +23,7 @@ from ovsdino.data.samples import read_sample
 from ovsdino.distillation import Distillation, ScoreTeacher, distillation_loss
 from ovsdino.distributed import Ranks
 from ovsdino.model import OVSDINO
-from ovsdino.nano import ConvStem
+from ovsdino.nano import ConvStem, LocalBlock
 from ovsdino.preparation import prepare
 from ovsdino.settings import Distill
 from ovsdino.text_map import mapped, principal_map
@@ -129,6 +129,19 @@ def test_the_nano_vit_learns_as_a_whole_and_starts_from_a_seed() -> None:
     model(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).embeddings[:, 0].sum().backward()
     unused = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert unused == {"score_scale", "score_bias"}
+
+
+def test_blocks_of_the_nano_vit_see_their_neighbours() -> None:
+    block = LocalBlock(192, num_heads=3)
+    torch.nn.init.zeros_(block.attn.proj.weight)
+    torch.nn.init.zeros_(block.mlp.fc2.weight)
+    tokens = torch.zeros(1, 25, 192)
+    touched = tokens.clone()
+    touched[0, 12] = 1  # the middle of 5 x 5 patches
+    reached = (block(touched) - block(tokens)).abs().sum(-1).reshape(5, 5) > 1e-6
+    expected = torch.zeros(5, 5, dtype=torch.bool)
+    expected[1:4, 1:4] = True
+    assert torch.equal(reached, expected)
 
 
 @pytest.fixture
