@@ -20,9 +20,9 @@ from ovsdino.ready_text import read_embedding_sets
 from ovsdino.text_tower import TextTower
 from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable, Vectors
 from ovsdino_runtime.errors import CheckpointError, VocabularyError
-from ovsdino_runtime.files import sha256_of
+from ovsdino_runtime.files import sha256_of, user_cache
 from ovsdino_runtime.text import ensemble, prompts_of
-from ovsdino_runtime.text_cache import TextCache, user_cache
+from ovsdino_runtime.text_cache import TextCache
 from ovsdino_runtime.vocabulary import IMAGENET_TEMPLATES, related_sets, vocabulary
 
 __all__ = [

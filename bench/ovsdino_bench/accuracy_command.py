@@ -27,7 +27,7 @@ class Device(str, Enum):
 
 
 def accuracy(
-    bundle: Annotated[Optional[Path], typer.Option(help="Bundle to measure.")] = None,  # noqa: UP045
+    bundle: o.Bundle = None,
     checkpoint: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Measure this checkpoint in PyTorch: beside the bundle in the same run, or alone."),
@@ -93,10 +93,11 @@ def accuracy(
     from ovsdino_bench.presentation import complain, present
     from ovsdino_bench.selection import Selection
     from ovsdino_bench.session import Session
+    from ovsdino_runtime.builtin import built_in_bundle
     from ovsdino_runtime.queries import parse_classes
 
     if bundle is None and checkpoint is None:
-        raise typer.BadParameter("name what to measure: --bundle, --checkpoint or both")
+        bundle = built_in_bundle().path
     source = _checkpoint(bundle, checkpoint, backbone_weights, text_embeddings, text_names)
     part, launched = _shard(shard, out, counts)
     if synonyms and not dataset:

@@ -97,7 +97,7 @@ def table(
 @app.command()
 def merging(
     image: Annotated[Path, typer.Argument(help="A picture; it is resized to every size.")],
-    bundle: Annotated[Path, typer.Option(help="Bundle that gives the features.")],
+    bundle: o.Bundle = None,
     size: Annotated[list[str], typer.Option(help="Width x height, any number of times.")] = [  # noqa: B006
         "480x360",
         "1920x1080",

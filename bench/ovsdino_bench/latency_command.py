@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def latency(
-    bundle: Annotated[Path, typer.Option(help="Bundle to time.")],
     image: Annotated[Path, typer.Option(help="A picture.")],
+    bundle: o.Bundle = None,
     classes: Annotated[
         Optional[str],  # noqa: UP045 - typer reads this at run time on Python 3.10
         typer.Option(help="What to look for: car,road or car,vehicle=bus|truck."),
@@ -61,7 +61,7 @@ def latency(
     from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.telemetry import Watch
     from ovsdino_runtime import vocabulary as vocabularies
-    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.files import sha256_of
     from ovsdino_runtime.preprocess import load_image
 
@@ -77,14 +77,14 @@ def latency(
         asked = vocabularies.vocabulary(vocabulary)
     else:
         asked = list(vocabularies.parse_classes(classes or ""))
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     ways = _ways(opened, _names(form), _names(against), source)
     check_batches(ways, counts)
     question = ways[0].segmenter.ask(asked)
     with Watch() as watch:
         timed = time_ways(ways, image, asked, sizes, runs, warmup)
         throughput = time_batches(ways, counts, runs, warmup)
-        started = _cold(ways, cold, bundle, source, image, classes=asked, vocabulary=vocabulary)
+        started = _cold(ways, cold, opened.path, source, image, classes=asked, vocabulary=vocabulary)
     report = latency_report(
         timed=timed,
         throughput=throughput,

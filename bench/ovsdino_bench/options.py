@@ -17,6 +17,10 @@ Data = Annotated[
         help="Folder with images/ and labels/ (PNG indices, 255 ignored), coco:JSON:IMAGES or yolo:DIR."
     ),
 ]
+Bundle = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="The bundle; the small built-in one by default.", show_default=False),
+]
 Every = Annotated[int, typer.Option(min=1, help="Use only every so many-th image.")]
 Limit = Annotated[int, typer.Option(min=0, help="Use only the first of them; 0 uses all.")]
 BackboneWeights = Annotated[

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def parity(
-    bundle: Annotated[Path, typer.Option(help="Bundle to hold against PyTorch.")],
     reference: Annotated[Path, typer.Option(help="What `reference` recorded of its checkpoint.")],
+    bundle: o.Bundle = None,
     form: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads this at run time on Python 3.10
         typer.Option(help="A form, as onnx-fp16-emulated; repeat it. All that run here by default."),
@@ -37,7 +37,7 @@ def parity(
     from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.parity import GATE_FIELDS, Form, gate_of, measure_parity
     from ovsdino_bench.recorded import Recorded
-    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.metrics import GATES
 
     unknown = [name for name in form or () if name not in FORMS]
@@ -55,7 +55,7 @@ def parity(
                 f"{text!r} is no gate; write NAME=VALUE, NAME being one of {', '.join(GATE_FIELDS)}"
             )
     described = machine()
-    opened, recorded = Bundle.open(bundle), Recorded.open(reference)
+    opened, recorded = open_bundle(bundle), Recorded.open(reference)
     recorded.check(opened.manifest)
     if form:
         backends = {name: FORMS[name].open(opened) for name in form}

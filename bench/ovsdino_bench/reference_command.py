@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def reference(
-    bundle: Annotated[Path, typer.Option(help="Bundle whose forms will be held against the reference.")],
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint it was exported from.")],
     out: Annotated[Path, typer.Option(help="The file to write (.npz); it holds pieces of the photographs.")],
+    bundle: o.Bundle = None,
     images: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads this at run time on Python 3.10
         typer.Option(help="Pictures, folders or patterns in quotes, without ground truth; repeat it."),
@@ -45,7 +45,7 @@ def reference(
     from ovsdino_bench.machine import machine
     from ovsdino_bench.recorded import record
     from ovsdino_bench.selection import Selection
-    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.inputs import pictures_of, without_repetitions
     from ovsdino_runtime.queries import parse_classes
     from ovsdino_runtime.segmenter import Segmenter
@@ -53,7 +53,7 @@ def reference(
     if bool(images) == bool(dataset or data):
         raise typer.BadParameter("name either pictures with --images, or --dataset or --data")
     described = machine()
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     with needing("bench", "running a checkpoint"):
         from ovsdino.torch_backend import TorchBackend
     backend = TorchBackend.open(checkpoint, backbone_weights)

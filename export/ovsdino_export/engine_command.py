@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -19,6 +19,7 @@ from ovsdino_runtime.extras import needing
 if TYPE_CHECKING:
     from ovsdino_export.build_progress import BuildProgress
     from ovsdino_export.builder import BuildOptions
+    from ovsdino_runtime.bundle import Bundle
     from ovsdino_runtime.engines import EngineFile
     from ovsdino_runtime.sidecar import BatchProfile
 
@@ -29,8 +30,13 @@ _BUILDER, _SHARING = "Builder", "Engines for other machines"
 
 def trt(
     bundle: Annotated[
-        Path, typer.Argument(help="A bundle's folder, or a graph FILE.onnx baked by `onnx --classes`.")
-    ],
+        Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Argument(
+            help="A bundle's folder, or a graph FILE.onnx baked by `onnx --classes`; by default "
+            "a copy of the built-in bundle among the user's caches.",
+            show_default=False,
+        ),
+    ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Build from the FP16 graph; the default.")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="Build from the FP32 graph.")] = False,
     batch: Annotated[
@@ -112,7 +118,7 @@ def trt(
         version_compatible=version_compatible,
     )
     if classes is not None:
-        if out is None or out.suffix != BAKED_SUFFIX or bundle.suffix == BAKED_SUFFIX:
+        if out is None or out.suffix != BAKED_SUFFIX or _is_baked(bundle):
             raise typer.BadParameter("--classes needs a bundle and --out FILE.onnx")
         _classes(
             bundle,
@@ -134,6 +140,17 @@ def trt(
         _build(bundle, options, as_json=as_json)
 
 
+def _is_baked(source: Path | None) -> bool:
+    return source is not None and source.suffix == BAKED_SUFFIX
+
+
+def _opened(source: Path | None, *, to_write: bool) -> Bundle:
+    """Return a bundle; where none was named the built-in one, or the copy that may be added to."""
+    from ovsdino_runtime.builtin import open_bundle, writable_built_in
+
+    return writable_built_in() if source is None and to_write else open_bundle(source)
+
+
 def _profile(text: str) -> BatchProfile:
     from ovsdino_runtime.sidecar import BatchProfile
 
@@ -146,25 +163,26 @@ def _profile(text: str) -> BatchProfile:
     return BatchProfile(least=least, usual=usual, most=most)
 
 
-def _tell(source: Path, options: BuildOptions, *, as_json: bool) -> None:
+def _tell(source: Path | None, options: BuildOptions, *, as_json: bool) -> None:
     with needing("tensorrt", "building an engine"):
         from ovsdino_export.baked_engine import read_baked
         from ovsdino_export.dry_run import as_document, nameless_engine, plan_build, plan_lines
         from ovsdino_export.graph_source import graph_of
-    from ovsdino_runtime.bundle import ENGINES, Bundle
+    from ovsdino_runtime.bundle import ENGINES
 
     name = nameless_engine(options.precision)
-    if source.suffix == BAKED_SUFFIX:
+    if source is not None and _is_baked(source):
         baked = read_baked(source)
         plan = plan_build(source, baked.islands, options, source.with_name(f"{source.stem}-{name}"))
     else:
-        graph = graph_of(Bundle.open(source), options.precision)
-        plan = plan_build(graph.path, graph.islands, options, source / ENGINES / name)
+        bundle = _opened(source, to_write=False)
+        graph = graph_of(bundle, options.precision)
+        plan = plan_build(graph.path, graph.islands, options, bundle.path / ENGINES / name)
     print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
 
 
 def _classes(
-    source: Path,
+    source: Path | None,
     classes: str,
     out: Path,
     output: Output,
@@ -178,11 +196,10 @@ def _classes(
         from ovsdino_export.classes_engine import build_classes_engine, plan_classes_engine
         from ovsdino_export.dry_run import as_document, plan_lines
     from ovsdino_runtime.background import parse_background
-    from ovsdino_runtime.bundle import Bundle
     from ovsdino_runtime.queries import parse_classes
 
     names, policy = parse_classes(classes), parse_background(background)
-    bundle = Bundle.open(source)
+    bundle = _opened(source, to_write=not dry_run)
     if dry_run:
         plan = plan_classes_engine(
             bundle, names, out, output=output.value, background=policy, options=options
@@ -198,17 +215,16 @@ def _classes(
     _show(engine, as_json=as_json)
 
 
-def _build(source: Path, options: BuildOptions, *, as_json: bool) -> None:
+def _build(source: Path | None, options: BuildOptions, *, as_json: bool) -> None:
     with needing("tensorrt", "building an engine"):
         from ovsdino_export.baked_engine import build_baked_engine, read_baked
         from ovsdino_export.engine import build_engine
-    from ovsdino_runtime.bundle import Bundle
 
     with _progress() as progress:
-        if source.suffix == BAKED_SUFFIX:
+        if source is not None and _is_baked(source):
             engine = build_baked_engine(read_baked(source), options, progress=progress)
         else:
-            engine = build_engine(Bundle.open(source), options, progress=progress)
+            engine = build_engine(_opened(source, to_write=True), options, progress=progress)
     _show(engine, as_json=as_json)
 
 

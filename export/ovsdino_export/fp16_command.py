@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -16,7 +16,14 @@ _STEPS = 4
 
 
 def fp16(
-    bundle: Annotated[Path, typer.Argument(help="A bundle that `ovsdino-export onnx` wrote.")],
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Argument(
+            help="A bundle that `ovsdino-export onnx` wrote; by default a copy of the built-in one among the "
+            "user's caches.",
+            show_default=False,
+        ),
+    ] = None,
     images: Annotated[
         list[str],
         typer.Option(
@@ -33,10 +40,11 @@ def fp16(
     with needing("export,cpu", "deriving FP16"):
         from ovsdino_export.fp16 import write_fp16
     from ovsdino_export.islands import reasons
+    from ovsdino_runtime.builtin import writable_built_in
     from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
     from ovsdino_runtime.inputs import pictures_of, without_repetitions
 
-    opened = Bundle.open(bundle)
+    opened = writable_built_in() if bundle is None else Bundle.open(bundle)
     pictures = without_repetitions([path for argument in images for path in pictures_of(argument)])
     with progress_bar(_STEPS) as progress:
         written, half = write_fp16(
@@ -48,9 +56,9 @@ def fp16(
         )
     size = written.manifest.files[IMAGE_GRAPH_FP16].bytes
     if as_json:
-        print(json.dumps({"bundle": str(bundle), "bytes": size, **half.record()}, indent=2))
+        print(json.dumps({"bundle": str(written.path), "bytes": size, **half.record()}, indent=2))
         return
-    print(f"{bundle / IMAGE_GRAPH_FP16}: {size / 1e6:.1f} MB")
+    print(f"{written.file(IMAGE_GRAPH_FP16)}: {size / 1e6:.1f} MB")
     print(f"agreement with FP32 ({half.record()['arithmetic']}; {half.evidence}):")
     print("  " + ", ".join(f"{name} {value:.6g}" for name, value in half.parity.as_dict().items()))
     fused = sum(block.fusable for block in half.attention)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from ovsdino_runtime.engines import engine_name
 from ovsdino_runtime.errors import OutputError
-from ovsdino_runtime.files import atomic_file, ensure_folder
+from ovsdino_runtime.files import atomic_file, ensure_folder, user_cache
 from ovsdino_runtime.sidecar import Machine
-from ovsdino_runtime.text_cache import user_cache
 
 
 def timing_cache_path(machine: Machine) -> Path | None:

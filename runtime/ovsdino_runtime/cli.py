@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ovsdino_runtime import __version__, command_line
-from ovsdino_runtime.errors import BundleError, OvsDinoError
+from ovsdino_runtime.errors import OvsDinoError
 from ovsdino_runtime.inputs import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -75,7 +75,12 @@ def run(
         ),
     ] = "auto",
     bundle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The model, as ovsdino-export wrote it.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The model, as ovsdino-export wrote it; the small built-in one by default.",
+            show_default=False,
+        ),
     ] = None,
     device: Annotated[
         Device,
@@ -187,14 +192,9 @@ def _segment(
     max_pixels: int,
 ) -> bool:
     """Do the work and print it; return whether every picture is done."""
-    if bundle is None:
-        raise BundleError(
-            "no bundle was named; make one with `ovsdino-export onnx CHECKPOINT --out DIR`, then pass "
-            "--bundle DIR"
-        )
-
     from tqdm import tqdm
 
+    from ovsdino_runtime import builtin
     from ovsdino_runtime.batch import Done, Failed, find_pictures, segment_files
     from ovsdino_runtime.files import ensure_folder
     from ovsdino_runtime.report import document, notes, table
@@ -205,7 +205,8 @@ def _segment(
     segmenter = Segmenter.open(bundle, device.value, precision.value)
     question = segmenter.ask(classes, background)
     ensure_folder(out)
-    for note in (*([segmenter.note] if segmenter.note else []), *notes(question)):
+    about = [] if bundle else [builtin.terms(segmenter.bundle)]
+    for note in (*about, *([segmenter.note] if segmenter.note else []), *notes(question)):
         typer.echo(f"note: {note}", err=True)
     pictures, without_pictures = find_pictures(images)
     for argument in without_pictures:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from ovsdino_runtime.bundle import ENGINES, IMAGE_GRAPH, IMAGE_GRAPH_FP16, MANIFEST, Bundle
 from ovsdino_runtime.errors import BackendUnavailable
-from ovsdino_runtime.files import sha256_of
+from ovsdino_runtime.files import sha256_of, user_cache
 from ovsdino_runtime.sidecar import PRECISIONS, Machine, Precision, Sidecar
-from ovsdino_runtime.text_cache import user_cache
 
 GRAPHS: Mapping[Precision, str] = {"fp16": IMAGE_GRAPH_FP16, "fp32": IMAGE_GRAPH}
 

@@ -24,6 +24,17 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def user_cache() -> Path | None:
+    """Return the user's cache folder for this program, which need not exist; None without a home."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(named).is_absolute():
+        return Path(named) / "ovsdino"
+    try:
+        return Path.home() / ".cache" / "ovsdino"
+    except RuntimeError:
+        return None
+
+
 def ensure_folder(folder: Path) -> None:
     """Create a folder and its parents.
 

@@ -26,9 +26,10 @@ def table(result: Done, names: Sequence[str]) -> str:
 
 def document(segmenter: Segmenter, question: Question, results: Sequence[Done | Failed]) -> dict[str, Any]:
     """Return a run as what JSON can hold; `images` keeps the order of the run."""
+    manifest = segmenter.bundle.manifest
     return {
         "version": __version__,
-        "bundle": {"name": segmenter.bundle.manifest.name, "path": str(segmenter.bundle.path)},
+        "bundle": {"name": manifest.name, "path": str(segmenter.bundle.path), "license": manifest.license},
         "device": segmenter.backend.name,
         "classes": list(question.names),
         "background_index": question.background_index,

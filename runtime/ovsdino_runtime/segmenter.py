@@ -22,6 +22,7 @@ from ovsdino_runtime.background import (
     background_query,
     parse_background,
 )
+from ovsdino_runtime.builtin import open_bundle
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import BundleError, InferenceError, VocabularyError
 from ovsdino_runtime.labels import argmax_labels
@@ -118,15 +119,23 @@ class Segmenter:
 
     @classmethod
     def open(
-        cls, bundle: Path | str, device: DeviceChoice = "auto", precision: PrecisionChoice = "auto"
+        cls,
+        bundle: Path | str | None = None,
+        device: DeviceChoice = "auto",
+        precision: PrecisionChoice = "auto",
     ) -> Segmenter:
         """Open a bundle on a device; see `choose_backend`.
+
+        Args:
+            bundle: its folder; None takes the small one inside the package.
+            device: where to compute.
+            precision: what to compute in.
 
         Raises:
             BundleError: the bundle is missing, changed or broken.
             BackendUnavailable: the device cannot be had.
         """
-        opened = Bundle.open(bundle)
+        opened = open_bundle(bundle)
         return cls(opened, *choose_backend(opened, device, precision))
 
     def ask(

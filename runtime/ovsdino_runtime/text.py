@@ -14,7 +14,8 @@ from ovsdino_runtime.backends.ort import open_session
 from ovsdino_runtime.bundle import TEXT_GRAPH, TEXT_MAP, TOKENIZER, Bundle
 from ovsdino_runtime.embeddings import Vectors, unit
 from ovsdino_runtime.errors import BundleError, VocabularyError
-from ovsdino_runtime.text_cache import TextCache, user_cache
+from ovsdino_runtime.files import user_cache
+from ovsdino_runtime.text_cache import TextCache
 from ovsdino_runtime.tokenizer import Tokenizer
 from ovsdino_runtime.vocabulary import related_sets
 

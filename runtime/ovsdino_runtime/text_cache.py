@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from pathlib import Path
 
@@ -15,17 +14,6 @@ from ovsdino_runtime.errors import OutputError
 from ovsdino_runtime.files import atomic_file, ensure_folder
 
 _UNIT_NORM_TOLERANCE = 1e-3
-
-
-def user_cache() -> Path | None:
-    """Return the user's cache folder for this program, which need not exist; None without a home."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(named).is_absolute():
-        return Path(named) / "ovsdino"
-    try:
-        return Path.home() / ".cache" / "ovsdino"
-    except RuntimeError:
-        return None
 
 
 class TextCache:

@@ -228,7 +228,6 @@ def test_several_benchmarks_are_measured_in_one_run_and_tabled(
     ("options", "said"),
     [
         (("--bundle", "b"), "name what to measure on"),
-        (("--data", "d", "--classes", "a"), "name what to measure: --bundle, --checkpoint or both"),
         (("--bundle", "b", "--backbone-weights", "w"), "belong to a --checkpoint"),
         (("--bundle", "b", "--checkpoint", "c", "--text-names", "n"), "the bundle has text vectors"),
         (("--bundle", "b", "--dataset", "voc21"), "is no NAME=DIR"),

@@ -61,7 +61,9 @@ def test_the_document_says_what_the_files_say(
     pictures = [paint(tmp_path / "a.png"), paint(tmp_path / "b.png", ("car", "tree"))]
     ran = run(*pictures, "--classes", "cars,road", "--json", "--device", "cpu")
     document = json.loads(ran.out)
-    assert document["bundle"] == {"name": "tiny-colours", "path": str(tiny_bundle)}
+    assert document["bundle"] == {
+        "name": "tiny-colours", "path": str(tiny_bundle), "license": "none: made by the tests",
+    }  # fmt: skip
     assert document["device"] == "onnxruntime-cpu"
     assert document["classes"] == ["car", "road", "background"]
     assert document["background_index"] == 2

@@ -25,8 +25,9 @@ from ovsdino_runtime.bundle import (
 )
 from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable, unit
 from ovsdino_runtime.errors import BackendUnavailable, BundleError, VocabularyError
+from ovsdino_runtime.files import user_cache
 from ovsdino_runtime.text import TextEmbeddings, ensemble, prompts_of
-from ovsdino_runtime.text_cache import TextCache, user_cache
+from ovsdino_runtime.text_cache import TextCache
 from ovsdino_runtime.tokenizer import Tokenizer
 
 DIM = 4
