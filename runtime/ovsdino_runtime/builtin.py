@@ -27,7 +27,7 @@ def built_in_bundle() -> Bundle:
         BundleError: the package was installed without it, or its files are damaged.
     """
     copy = _copy()
-    return Bundle.open(copy if copy is not None and copy.is_dir() else BUILT_IN)
+    return Bundle.open(copy if copy is not None and copy.is_dir() else _installed())
 
 
 def writable_built_in() -> Bundle:
@@ -39,17 +39,22 @@ def writable_built_in() -> Bundle:
         BundleError: see `built_in_bundle`.
         OutputError: the user has no cache folder, or it cannot be written.
     """
-    copy = _copy()
+    installed, copy = _installed(), _copy()
     if copy is None:
         raise OutputError(
             "there is no cache folder for what is derived from the built-in model; set XDG_CACHE_HOME, or "
             f"copy {BUILT_IN} and name the copy"
         )
     if not copy.is_dir():
-        Bundle.open(BUILT_IN)  # damaged files must not be copied
+        Bundle.open(installed)  # damaged files must not be copied
         with atomic_folder(copy) as staged:
-            shutil.copytree(BUILT_IN, staged, dirs_exist_ok=True)
+            shutil.copytree(installed, staged, dirs_exist_ok=True)
     return Bundle.open(copy)
+
+
+def is_built_in(bundle: Bundle) -> bool:
+    """Return whether a bundle is the one that serves where none is named, or its copy."""
+    return bundle.path in (BUILT_IN, _copy())
 
 
 def terms(bundle: Bundle) -> str:
@@ -62,12 +67,18 @@ def terms(bundle: Bundle) -> str:
     )
 
 
-def _copy() -> Path | None:
-    """Return where the copy of this very bundle lies or would lie; None without a cache."""
-    manifest, cache = BUILT_IN / MANIFEST, user_cache()
-    if not manifest.is_file():
+def _installed() -> Path:
+    if not (BUILT_IN / MANIFEST).is_file():
         raise BundleError(
             f"no bundle was named, and this installation lacks the built-in one at {BUILT_IN}; install the "
             "package again, or name a bundle"
         )
-    return None if cache is None else cache / "built-in" / sha256_of(manifest)[:16]
+    return BUILT_IN
+
+
+def _copy() -> Path | None:
+    """Return where the copy of this very bundle lies or would lie; None without a cache, or without it."""
+    manifest, cache = BUILT_IN / MANIFEST, user_cache()
+    if cache is None or not manifest.is_file():
+        return None
+    return cache / "built-in" / sha256_of(manifest)[:16]

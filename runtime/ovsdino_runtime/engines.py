@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovsdino_runtime.builtin import is_built_in
 from ovsdino_runtime.bundle import ENGINES, IMAGE_GRAPH, IMAGE_GRAPH_FP16, MANIFEST, Bundle
 from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.files import sha256_of, user_cache
@@ -56,7 +57,8 @@ def engine_files(bundle: Bundle) -> list[Path]:
 
 def build_command(bundle: Bundle, precision: Precision = "fp16") -> str:
     """Return the command that builds an engine for a bundle on this machine."""
-    return f"ovsdino-export trt {shlex.quote(str(bundle.path))} --{precision}"
+    named = "" if is_built_in(bundle) else f"{shlex.quote(str(bundle.path))} "
+    return f"ovsdino-export trt {named}--{precision}"
 
 
 def find_engine(bundle: Bundle, machine: Machine, precision: Precision | None = None) -> EngineFile:

@@ -13,6 +13,7 @@ import pytest
 from ovsdino_runtime import builtin
 from ovsdino_runtime.builtin import built_in_bundle, open_bundle, terms, writable_built_in
 from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.engines import build_command
 from ovsdino_runtime.errors import BundleError, OutputError
 
 Run = Callable[..., Any]  # returns the `Ran` of conftest.py
@@ -59,6 +60,7 @@ def test_what_is_derived_goes_into_a_copy_that_then_serves(installed: Path, tmp_
     assert built_in_bundle().path == copy.path == writable_built_in().path
     assert open_bundle(None).path == copy.path
     assert open_bundle(installed).path == installed
+    assert build_command(copy) == build_command(open_bundle(installed)) == "ovsdino-export trt --fp16"
 
 
 def test_a_copy_of_another_version_does_not_serve(installed: Path) -> None:
