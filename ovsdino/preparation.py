@@ -139,7 +139,15 @@ def prepare(
 
     caches = (cached(training), cached(validation))
     distillation = _distillation(config, known, training.untaught, ranks.device)
-    objective = Objective(model, vectors, teacher, config.precision, config.dice_weight, distillation)
+    objective = Objective(
+        model,
+        vectors,
+        teacher,
+        config.precision,
+        config.dice_weight,
+        config.softmax_weight,
+        distillation,
+    )
     return Prepared(
         objective,
         weights,
