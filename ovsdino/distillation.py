@@ -149,11 +149,11 @@ class Distillation(nn.Module):
             target: the teacher's cosines, [B, N, g, g]; the student's are resized to their grid.
             sources: the data set of each image, int64 [B].
         """
-        scores = model.scores(embeddings.float(), model.map_text(self.text))
+        taught = [row for row, source in enumerate(sources.tolist()) if source not in self.undistilled]
+        if not taught:
+            return embeddings.sum() * 0  # every parameter keeps a gradient, as DDP wants it
+        scores = model.scores(embeddings[taught].float(), model.map_text(self.text))
         if scores.shape[-2:] != target.shape[-2:]:
             scores = F.interpolate(scores, size=target.shape[-2:], mode="bilinear", align_corners=False)
-        taught = torch.tensor(
-            [int(source) not in self.undistilled for source in sources.tolist()], device=scores.device
-        )
-        losses = distillation_loss(scores, target, self.temperature)
-        return self.weight * (losses * taught).mean()
+        losses = distillation_loss(scores, target[taught], self.temperature)
+        return self.weight * losses.sum() / len(embeddings)

@@ -47,14 +47,20 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def without_batch_norm(stem: nn.Module) -> nn.Module:
     """Return a copy of a stem whose BatchNorms are folded into the convolutions before them."""
-    if not isinstance(stem, nn.Sequential):
-        return copy.deepcopy(stem)
+    return _folded(copy.deepcopy(stem).eval())
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    if not isinstance(module, nn.Sequential):
+        for name, child in module.named_children():
+            setattr(module, name, _folded(child))
+        return module
     kept: list[nn.Module] = []
-    for layer in copy.deepcopy(stem).eval():
+    for layer in module:
         if isinstance(layer, nn.BatchNorm2d) and kept and isinstance(kept[-1], nn.Conv2d):
             kept[-1] = fuse_conv_bn_eval(kept[-1], layer)
         else:
-            kept.append(layer)
+            kept.append(_folded(layer))
     return nn.Sequential(*kept)
 
 

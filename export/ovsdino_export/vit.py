@@ -13,6 +13,7 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 
 from ovsdino.backbone import Backbone
+from ovsdino.nano import LocalBlock, with_neighbours
 from ovsdino_export.folding import layer_scales, linear_of, qkv_weights, scaled, without_batch_norm
 from ovsdino_runtime.errors import ExportError
 
@@ -142,11 +143,12 @@ class FoldedAttention(nn.Module):
 
 
 class FoldedBlock(nn.Module):
-    """A pre-norm transformer block of DINO, DINOv2 or DINOv3 with everything folded that can be."""
+    """A pre-norm transformer block of DINO, DINOv2, DINOv3 or our nano with everything folded that can be."""
 
     def __init__(self, block: Block | EvaBlock, rope: Tensor | None) -> None:
         super().__init__()
         scales = layer_scales(block)
+        self.local = copy.deepcopy(block.local) if isinstance(block, LocalBlock) else None
         self.norm1 = copy.deepcopy(block.norm1)
         self.attention = FoldedAttention(block.attn, scales[0], rope)
         self.norm2 = copy.deepcopy(block.norm2)
@@ -155,6 +157,8 @@ class FoldedBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the block's output, [B, T, C]."""
+        if self.local is not None:
+            tokens = with_neighbours(tokens, self.local)
         tokens = tokens + self.attention(self.norm1(tokens))
         mixed: Tensor = tokens + self.mlp(self.norm2(tokens))
         return mixed
@@ -222,7 +226,7 @@ def foldable(block: nn.Module, rope: Tensor | None) -> bool:
         block: one of timm's blocks.
         rope: the table it is called with.
     """
-    if type(block) not in (Block, EvaBlock) or type(block.attn) not in (Attention, EvaAttention):
+    if type(block) not in (Block, EvaBlock, LocalBlock) or type(block.attn) not in (Attention, EvaAttention):
         return False
     attention: Any = block.attn
     plain = all(
