@@ -126,7 +126,7 @@ class _Expected:
         self._labels = labels_of(self._segmenter, image.features, self._grid, self._question)
 
     def beside(self, form: str, backend: Backend, measured: float) -> str:
-        """Return picture, PyTorch's labels, a form's, and where they differ, as one figure."""
+        """Return PyTorch's labels, a form's, the picture, and where they differ, as one figure."""
         features = features_of(form, backend, self._image)
         found = labels_of(self._segmenter, features, self._grid, self._question)
         differs = found != self._labels
@@ -134,11 +134,11 @@ class _Expected:
         caption = f"{self._image.file}: {share} % of labels agree with PyTorch"
         if share != f"{100 * measured:.4f}":
             caption += f" here, {100 * measured:.4f} % when it was measured"
-        count = f"{int(differs.sum())} of {differs.size} pixels differ; marks are widened to be seen"
+        count = f"pixels that differ: {int(differs.sum())} of {differs.size}; marks are widened to be seen"
         shown = (
-            _panel("picture", self._pixels),
             _panel("PyTorch", self._overlay(self._labels)),
             _panel(form, self._overlay(found)),
+            _panel("picture", self._pixels),
             _panel(count, marked(self._pixels, differs)),
         )
         heading = f"<figcaption>{escape(caption)}</figcaption>"
@@ -227,7 +227,7 @@ def _open(form: str, bundle: Bundle) -> Backend:
 
 
 def _panel(caption: str, pixels: NDArray[np.uint8] | Image.Image) -> str:
-    return f"<figure>{_picture(pixels, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{_picture(pixels, caption)}</figure>"
 
 
 def _picture(pixels: NDArray[np.uint8] | Image.Image, alt: str) -> str:

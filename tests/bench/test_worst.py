@@ -133,42 +133,15 @@ def test_pytorchs_labels_stand_beside_the_forms_and_every_differing_pixel_is_mar
         differs = pytorch != form
         assert 0 < differs.sum() < differs.size
         shown = page.pictures[4 * place : 4 * place + 4]
-        count = f"{differs.sum()} of {differs.size} pixels differ"
-        assert [alt.partition(";")[0] for alt, _ in shown] == ["picture", "PyTorch", FORM, count]
-        assert same(shown[0][1], pixels)
+        count = f"pixels that differ: {differs.sum()} of {differs.size}"
+        assert [alt.partition(";")[0] for alt, _ in shown] == ["PyTorch", FORM, "picture", count]
+        assert same(shown[2][1], pixels)
         overlays = [np.array(overlay_image(pixels, labels, NAMES)) for labels in (pytorch, form)]
-        assert same(shown[1][1], overlays[0])
-        assert same(shown[2][1], overlays[1])
+        assert same(shown[0][1], overlays[0])
+        assert same(shown[1][1], overlays[1])
         assert not same(overlays[0], overlays[1])
         assert same(shown[3][1], marked(pixels, differs))
         assert f"{name}: {100 * worst[name]:.4f} % of labels agree with PyTorch" in page.texts
-
-
-@pytest.mark.parametrize("size_hw", [(30, 50), (640, 480), (1500, 2600), (2, 3000)])
-def test_marks_lie_on_the_differing_pixels_and_nowhere_else(size_hw: tuple[int, int]) -> None:
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
-    differs = np.zeros(size_hw, dtype=bool)
-    places = [tuple(random.integers(0, size_hw)) for _ in range(4)] + [
-        (0, 0),
-        (size_hw[0] - 1, size_hw[1] - 1),
-    ]
-    for row, column in places:
-        differs[row, column] = True
-    shown = marked(pixels, differs)
-    assert max(shown.shape) == min(640, max(size_hw))
-    is_mark = shown[..., 0] != shown[..., 1]
-    scale = np.array(shown.shape[:2]) / size_hw
-    near = np.zeros_like(is_mark)
-    for place in places:
-        row, column = (np.array(place) * scale).astype(int)
-        assert is_mark[row, column]
-        near[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = True
-    assert not (is_mark & ~near).any()
-    assert shown[~is_mark].max(initial=0) <= 128
-    assert (
-        marked(pixels, np.zeros(size_hw, bool))[..., 0] == marked(pixels, np.zeros(size_hw, bool))[..., 1]
-    ).all()
 
 
 def changed(parity: Path, **changes: object) -> Path:
