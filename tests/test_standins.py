@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.standins.cuda_runtime import FakeCuda
+from tests.standins.cuda_runtime import Error, FakeCuda
 from tests.standins.release import make_release
 from tests.standins.strict import RELEASES, StrictModule, listing, parameters
 
@@ -120,6 +120,32 @@ def test_every_documented_signature_of_the_listings_can_be_read() -> None:
                     assert all(part[0].isidentifier() for part in found), (name, member)
 
 
+def test_an_event_has_a_time_only_when_the_work_before_it_is_done() -> None:
+    cuda = FakeCuda()
+    _, stream = cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking)
+    _, host = cuda.cudaMallocHost(64)
+    _, device = cuda.cudaMalloc(64)
+    (_, first), (_, last) = cuda.cudaEventCreate(), cuda.cudaEventCreate()
+    assert cuda.cudaEventElapsedTime(first, last)[0] == Error.cudaErrorInvalidResourceHandle
+    assert cuda.cudaEventSynchronize(first) == (Error.cudaSuccess,)  # an event of no work
+    cuda.cudaEventRecord(first, stream)
+    cuda.cudaMemcpyAsync(device, host, 64, 1, stream)
+    cuda.cudaEventRecord(last, stream)
+    cuda.cudaMemcpyAsync(device, host, 64, 1, stream)
+    assert cuda.cudaEventElapsedTime(first, last)[0] == Error.cudaErrorNotReady
+    cuda.cudaEventSynchronize(last)
+    assert cuda.cudaEventElapsedTime(first, last) == (Error.cudaSuccess, 64 * cuda.copy_ms_per_byte)
+    assert len(stream.waiting) == 1  # what comes after the event is not waited for
+    cuda.cudaStreamBeginCapture(stream, 1)
+    cuda.cudaEventRecord(last, stream)
+    cuda.cudaStreamEndCapture(stream)
+    assert cuda.cudaEventElapsedTime(first, last)[0] == Error.cudaErrorCapturedEvent
+    cuda.cudaEventDestroy(last)
+    assert cuda.cudaEventRecord(last, stream) == (Error.cudaErrorInvalidResourceHandle,)
+    assert cuda.cudaEventDestroy(last) == (Error.cudaErrorInvalidResourceHandle,)
+    assert cuda.alive["event"] == 1
+
+
 def test_the_stand_in_for_cuda_has_the_functions_and_argument_counts_of_the_real_one() -> None:
     runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
     functions = [
@@ -134,4 +160,6 @@ def test_the_stand_in_for_cuda_has_the_functions_and_argument_counts_of_the_real
     for group in ("cudaMemcpyKind", "cudaStreamCaptureMode"):
         for value, number in vars(getattr(FakeCuda(), group)).items():
             assert int(getattr(getattr(runtime, group), value)) == number
+    for error in Error:
+        assert int(getattr(runtime.cudaError_t, error.name)) == error
     assert runtime.cudaStreamNonBlocking == FakeCuda().cudaStreamNonBlocking

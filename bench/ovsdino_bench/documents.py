@@ -53,6 +53,9 @@ def read_document(path: Path) -> tuple[str, list[Document]]:
         if kind == "latency":
             for item in document[place]:
                 [float(value) for value in item["stages"]["total"]["observations_ms"]]
+            for item in document.get("engine_times", ()):  # earlier reports have none
+                (item["way"], item["batch"])
+                [float(item[kind]["p50"]) for kind in ("with_transfers", "without_transfers")]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: it lacks {error}; measure again") from error
     return kind, [document]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -38,10 +39,7 @@ class Timed:
         return {
             "way": self.way,
             "size_hw": list(self.size_hw),
-            "stages": {
-                stage: {**_rounded(summary(values)), "observations_ms": [round(value, 4) for value in values]}
-                for stage, values in self.stages.items()
-            },
+            "stages": {stage: figures_of(values) for stage, values in self.stages.items()},
         }
 
 
@@ -113,11 +111,9 @@ def time_batches(ways: Sequence[Way], batches: Sequence[int], runs: int, warmup:
         InferenceError: a backend fails.
     """
     check_batches(ways, batches)
-    side = ways[0].segmenter.bundle.manifest.window_px
-    random = np.random.default_rng(0)
     found = []
     for batch in tqdm(batches, "batches", unit="size", disable=not batches):
-        windows = random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+        windows = noise(ways[0], batch)
         times: list[list[float]] = []
         for _ in range(warmup + runs):
             row = []
@@ -128,17 +124,9 @@ def time_batches(ways: Sequence[Way], batches: Sequence[int], runs: int, warmup:
             times.append(row)
         for place, way in enumerate(ways):
             observed = [row[place] for row in times[warmup:]]
-            figures = _rounded(summary(observed))
+            figures = figures_of(observed)
             rate = round(1000 * batch / figures["p50"], 3) if figures["p50"] else None
-            found.append(
-                {
-                    "way": way.name,
-                    "batch": batch,
-                    "windows_per_s": rate,
-                    **figures,
-                    "observations_ms": [round(value, 4) for value in observed],
-                }
-            )
+            found.append({"way": way.name, "batch": batch, "windows_per_s": rate, **figures})
     return found
 
 
@@ -156,6 +144,17 @@ def check_batches(ways: Sequence[Way], batches: Sequence[int]) -> None:
                 f"a batch of {beyond[0]} was asked for, but the engine of {way.name} takes at most {most} "
                 "windows; leave it out of --batches or build the engine with a larger --batch"
             )
+
+
+def noise(way: Way, batch: int) -> NDArray[np.uint8]:
+    """Return windows for a way that no content makes fast, uint8 [batch, S, S, 3]; the same every time."""
+    side = way.segmenter.bundle.manifest.window_px
+    return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+
+
+def figures_of(values_ms: Sequence[float]) -> dict[str, Any]:
+    """Return the summary of some milliseconds and the observations themselves, as a report holds them."""
+    return {**_rounded(summary(values_ms)), "observations_ms": [round(value, 4) for value in values_ms]}
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float]:

@@ -56,6 +56,7 @@ def latency(
 ) -> None:
     """Time a bundle's forms by stage and end to end, beside PyTorch in the same run if asked for."""
     from ovsdino_bench.documents import as_document, save_document
+    from ovsdino_bench.engine_times import time_engines
     from ovsdino_bench.latency import check_batches, time_batches, time_ways
     from ovsdino_bench.latency_report import latency_report, latency_table
     from ovsdino_bench.machine import machine, typed_command
@@ -84,10 +85,12 @@ def latency(
     with Watch() as watch:
         timed = time_ways(ways, image, asked, sizes, runs, warmup)
         throughput = time_batches(ways, counts, runs, warmup)
+        engines = time_engines(ways, counts, runs, warmup)
         started = _cold(ways, cold, opened.path, source, image, classes=asked, vocabulary=vocabulary)
     report = latency_report(
         timed=timed,
         throughput=throughput,
+        engines=engines,
         cold=started,
         telemetry=watch.seen,
         facts={

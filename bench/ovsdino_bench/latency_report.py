@@ -13,7 +13,11 @@ from ovsdino_bench.ways import STAGES
 
 _INCLUDES = (
     "total is decode to write, text included; backbone includes copies to and from a GPU, since features "
-    "are NumPy arrays; engine time without transfers is not measured"
+    "are NumPy arrays"
+)
+_ENGINES = (
+    "engine times are by the GPU's own clock, in rounds of their own: with transfers from the start of the "
+    "upload to the end of the download, without them the enqueued engine alone"
 )
 
 
@@ -21,6 +25,7 @@ def latency_report(
     *,
     timed: Sequence[Timed],
     throughput: Sequence[Mapping[str, Any]],
+    engines: Sequence[Mapping[str, Any]],
     cold: Mapping[str, Sequence[Mapping[str, Any]]],
     telemetry: Telemetry,
     facts: Mapping[str, Any],
@@ -30,6 +35,7 @@ def latency_report(
     Args:
         timed: every way on every size.
         throughput: of `time_batches`.
+        engines: of `time_engines`; empty where TensorRT did not run.
         cold: fresh processes by way.
         telemetry: what else the machine did.
         facts: the command, the machine, hashes.
@@ -39,11 +45,12 @@ def latency_report(
         "kind": "latency",
         "schema": SCHEMAS["latency"],
         **facts,
-        "includes": _INCLUDES,
+        "includes": f"{_INCLUDES}; {_ENGINES}" if engines else _INCLUDES,
         "marks": telemetry.marks(),
         "timed": [item.as_dict() for item in timed],
         "ratios": ratios_to_the_first(timed),
         "throughput": [dict(item) for item in throughput],
+        "engine_times": [dict(item) for item in engines],
         "cold_start": {name: _cold(starts) for name, starts in cold.items() if starts},
         "peak_device_bytes_of_all": max(used) if used else None,
         "telemetry": telemetry.as_dict(),
@@ -70,11 +77,7 @@ def latency_table(report: Document) -> str:
         cells = " | ".join(f"{item['stages'][stage]['p50']:.1f}" for stage in stages)
         lines.append(f"| {_size(item)} | {item['way']} | {cells} |")
     if report["throughput"]:
-        lines += ["", "| way | batch | windows/s |", "|---|---|---|"]
-        lines += [
-            f"| {item['way']} | {item['batch']} | {item['windows_per_s'] or 0:.2f} |"
-            for item in report["throughput"]
-        ]
+        lines += ["", *_throughput(report)]
     if report["cold_start"]:
         lines += ["", "| way | cold start ms | of it opening | peak host MB |", "|---|---|---|---|"]
         for name, found in report["cold_start"].items():
@@ -86,6 +89,32 @@ def latency_table(report: Document) -> str:
         f"{report['runs']} rounds in turn after {report['warmup']} of warm-up; {report['includes']}.",
     ]
     return "\n".join(lines).strip()
+
+
+def _throughput(report: Document) -> list[str]:
+    """Return the table of batches, with the engines' own times beside the backbone's where there are any."""
+    engines = {(item["way"], item["batch"]): item for item in engine_times(report)}
+    head = ["way", "batch", "windows/s"]
+    if engines:
+        head += ["backbone, p50 ms", "engine with transfers", "engine without"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for item in report["throughput"]:
+        cells = [item["way"], str(item["batch"]), f"{item['windows_per_s'] or 0:.2f}"]
+        if engines:
+            own = engines.get((item["way"], item["batch"]))
+            cells.append(f"{item['p50']:.3f}")
+            cells += [
+                "-" if own is None else f"{own[kind]['p50']:.3f}"
+                for kind in ("with_transfers", "without_transfers")
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def engine_times(report: Document) -> Sequence[Mapping[str, Any]]:
+    """Return the engines' own times of a report; earlier reports have none."""
+    found: Sequence[Mapping[str, Any]] = report.get("engine_times", ())
+    return found
 
 
 def _cold(starts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

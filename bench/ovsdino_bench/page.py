@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import io
 import json
 from collections.abc import Sequence
 from html import escape
@@ -14,9 +12,7 @@ from typing import Any
 from ovsdino_bench.documents import Document, read_document
 from ovsdino_bench.latency_report import latency_table
 from ovsdino_bench.short_table import short_table
-from ovsdino_runtime.errors import DataError
 
-_SHOWN_PX = 640  # long side of a picture in the page
 _CSS = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --warn: #c8501e; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem;
@@ -29,6 +25,8 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align:
 figure { margin: 1.5rem 0; } figcaption { font-size: .9rem; opacity: .8; margin-bottom: .3rem; }
 svg { width: 100%; height: auto; max-width: 44rem; } img { width: 100%; border-radius: 4px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .5rem; }
+.four { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .8rem; }
+.four figure { margin: 0; }
 .mark { border-left: 4px solid var(--warn); padding: .4rem .8rem; background: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; }
 dt { opacity: .7; } dd { margin: 0; overflow-wrap: anywhere; } code { font-size: .85em; }
@@ -49,17 +47,25 @@ _FACTS = (
 )
 
 
-def page_of(paths: Sequence[Path], images: Path | None = None, bundle: Path | None = None) -> str:
+def page_of(
+    paths: Sequence[Path],
+    images: Path | None = None,
+    bundle: Path | None = None,
+    reference: Path | None = None,
+) -> str:
     """Return the page of some reports.
 
     Args:
         paths: reports of any kind.
         images: folder of the user's pictures; those that reports of parity name as worst are shown.
         bundle: what segments them, beside the picture.
+        reference: what parity was measured against: with it, PyTorch's labels stand beside those of every
+            form of the bundle, and what differs is marked.
 
     Raises:
-        DataError: a file is no report, or a folder lacks all pictures that are named.
-        BundleError: the bundle cannot be used.
+        DataError: a file is no report, a folder lacks all pictures that are named, or bundle and reference
+            are not those that were measured.
+        BundleError, InferenceError: the bundle cannot be used.
     """
     parts = [f"<h1>ovsdino-bench</h1>{_tables(short_table(paths))}"]
     for number, path in enumerate(paths):
@@ -71,7 +77,7 @@ def page_of(paths: Sequence[Path], images: Path | None = None, bundle: Path | No
             if kind == "latency":
                 parts.append(_tables(latency_table(report)))
             if kind == "parity" and images is not None:
-                parts.append(_worst(report, images, bundle))
+                parts.append(_worst(path, report, images, bundle, reference))
             parts.append(_facts(report))
     head = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -126,40 +132,9 @@ def _value(value: Any) -> str:
     return f"<code>{escape(text)}</code>"
 
 
-def _worst(report: Document, images: Path, bundle: Path | None) -> str:
-    from ovsdino_runtime.preprocess import load_image  # noqa: PLC0415 - OpenCV is slow to load
-    from ovsdino_runtime.render import overlay_image  # noqa: PLC0415
-    from ovsdino_runtime.segmenter import Segmenter  # noqa: PLC0415
+def _worst(path: Path, report: Document, images: Path, bundle: Path | None, reference: Path | None) -> str:
+    from ovsdino_bench.worst import worst_labels, worst_pictures  # noqa: PLC0415 - OpenCV is slow to load
 
-    named = {
-        item["file"]: item["label_agreement"] for form in report["forms"] for item in form["worst_images"]
-    }
-    there = [name for name in named if (images / name).is_file()]
-    if named and not there:
-        raise DataError(
-            f"{images} holds none of the {len(named)} pictures that differ most; name their folder"
-        )
-    segmenter = None if bundle is None else Segmenter.open(bundle)
-    parts = []
-    for name in sorted(there, key=lambda item: named[item]):
-        pixels = load_image(images / name)
-        shown = [_picture(pixels)]
-        if segmenter is not None:
-            found = segmenter.segment(pixels, report["classes"], background="none")
-            shown.append(_picture(overlay_image(pixels, found.labels, found.names)))
-        caption = f"{escape(name)}: {100 * named[name]:.3f} % of labels agree with PyTorch"
-        parts.append(
-            f'<figure><figcaption>{caption}</figcaption><div class="pair">{"".join(shown)}</div></figure>'
-        )
-    return "".join(parts)
-
-
-def _picture(pixels: Any) -> str:
-    from PIL import Image  # noqa: PLC0415
-
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    image = image.convert("RGB")
-    image.thumbnail((_SHOWN_PX, _SHOWN_PX))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=85)
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
+    if bundle is None or reference is None:
+        return worst_pictures(path, report, images, bundle)
+    return worst_labels(path, report, images, bundle, reference)

@@ -18,7 +18,8 @@ from ovsdino_runtime.errors import DataError, InferenceError
 from ovsdino_runtime.manifest import Manifest
 from ovsdino_runtime.metrics import Gate, confusion, mean_iou, patch_cosines
 from ovsdino_runtime.preprocess import resized_hw
-from ovsdino_runtime.segmenter import EncodedImage, Segmenter
+from ovsdino_runtime.render import Labels
+from ovsdino_runtime.segmenter import EncodedImage, Question, Segmenter
 from ovsdino_runtime.windows import WindowGrid
 
 _WORST = 5  # images named in a report
@@ -179,22 +180,50 @@ def measure_parity(
     segmenter = Segmenter(bundle, NoBackend())
     tallies = [_Tally(len(question.names)) for _ in forms]
     for image in tqdm(reference, "parity", total=len(reference), unit="image"):
-        grid = grid_of(bundle.manifest, image.size_hw)
-        if image.features.shape != (grid.count, bundle.manifest.embedding_dim, *bundle.manifest.grid_hw):
-            raise DataError(f"{reference.path}: features of {image.file} do not fit the bundle's windows")
-        expected = segmenter.segment(EncodedImage(features=image.features, grid=grid), question).labels
+        grid = recorded_grid(reference, bundle.manifest, image)
+        expected = labels_of(segmenter, image.features, grid, question)
         for form, tally in zip(forms, tallies, strict=True):
-            features = form.backend.features(image.windows)
-            if features.shape != image.features.shape:
-                raise InferenceError(
-                    f"{form.name} gave features of {features.shape} for {image.file}, PyTorch gave "
-                    f"{image.features.shape}; build or export that form again"
-                )
-            # What is not finite misses every gate by its cosines; a label it has none.
-            finite = EncodedImage(features=np.nan_to_num(features, posinf=0, neginf=0), grid=grid)
-            found = segmenter.segment(finite, question).labels
-            tally.add(image, features, (expected, found))
+            features = features_of(form.name, form.backend, image)
+            tally.add(image, features, (expected, labels_of(segmenter, features, grid, question)))
     return tuple(tally.parity(form, block) for form, tally in zip(forms, tallies, strict=True))
+
+
+def features_of(form: str, backend: Backend, image: RecordedImage) -> NDArray[np.float32]:
+    """Return a form's features of the windows PyTorch saw, float32 [n, D, h, w].
+
+    Raises:
+        InferenceError: it fails, or its features are of another shape than PyTorch's.
+    """
+    features = backend.features(image.windows)
+    if features.shape != image.features.shape:
+        raise InferenceError(
+            f"{form} gave features of {features.shape} for {image.file}, PyTorch gave "
+            f"{image.features.shape}; build or export that form again"
+        )
+    return features
+
+
+def labels_of(
+    segmenter: Segmenter, features: NDArray[np.float32], grid: WindowGrid, question: Question
+) -> Labels:
+    """Return the labels that features give, [H, W].
+
+    What is not finite counts as zero: it misses every gate by its cosines, a label it has none.
+    """
+    finite = EncodedImage(features=np.nan_to_num(features, posinf=0, neginf=0), grid=grid)
+    return segmenter.segment(finite, question).labels
+
+
+def recorded_grid(reference: Recorded, manifest: Manifest, image: RecordedImage) -> WindowGrid:
+    """Return where the windows of a recorded image lie.
+
+    Raises:
+        DataError: its features are not of these windows.
+    """
+    grid = grid_of(manifest, image.size_hw)
+    if image.features.shape != (grid.count, manifest.embedding_dim, *manifest.grid_hw):
+        raise DataError(f"{reference.path}: features of {image.file} do not fit the bundle's windows")
+    return grid
 
 
 def grid_of(manifest: Manifest, size_hw: tuple[int, int]) -> WindowGrid:

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from ovsdino_bench.documents import Document
+from ovsdino_bench.latency_report import engine_times
 from ovsdino_bench.ways import STAGES
 
 _INK = "#123456"  # stands for the page's own text colour, light or dark
@@ -27,7 +28,7 @@ _STYLE: Any = {
 
 
 def latency_plots(report: Document, name: str) -> list[tuple[str, str]]:
-    """Return captions and SVG texts: distribution, stages, and throughput where it was measured.
+    """Return captions and SVG texts: distribution, stages, and throughput and engines where measured.
 
     Args:
         report: of latency.
@@ -41,6 +42,10 @@ def latency_plots(report: Document, name: str) -> list[tuple[str, str]]:
     ]
     if report["throughput"]:
         plots.append(("Windows a second by windows in a batch", _curves(report["throughput"], name)))
+    engines = engine_times(report)
+    if engines:
+        caption = "TensorRT by the GPU's own clock, median milliseconds a batch, and what transfers add"
+        plots.append((caption, _engines(engines, name)))
     return plots
 
 
@@ -99,6 +104,18 @@ def _curves(throughput: Sequence[Any], name: str) -> str:
     axes.grid(color=_INK, alpha=0.15)
     _legend(axes, len(ways))
     return _svg(figure, f"{name}-curves")
+
+
+def _engines(engines: Sequence[Any], name: str) -> str:
+    figure, axes = _figure(0.5 * len(engines) + 1.2)
+    alone = [item["without_transfers"]["p50"] for item in engines]
+    whole = [item["with_transfers"]["p50"] for item in engines]
+    added = [more - less for more, less in zip(whole, alone, strict=True)]
+    axes.barh(range(len(engines)), alone, 0.6, color=_COLOURS[0], label="engine")
+    axes.barh(range(len(engines)), added, 0.6, left=alone, color=_COLOURS[1], label="transfers")
+    _rows(axes, [f"{item['way']}\nbatch {item['batch']}" for item in engines])
+    _legend(axes, 2)
+    return _svg(figure, f"{name}-engines")
 
 
 def _figure(height_in: float) -> tuple[Figure, Any]:

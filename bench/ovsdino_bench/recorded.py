@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,19 @@ class Recorded:
         Raises:
             DataError: the file is damaged.
         """
+        return self.of(None)
+
+    def of(self, files: Collection[str] | None) -> Iterator[RecordedImage]:
+        """Yield the images of some names in order, or all if None; the others are not read.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         try:
             with zipfile.ZipFile(self.path) as archive:
                 for index, item in enumerate(self.about["images"]):
+                    if files is not None and str(item["file"]) not in files:
+                        continue
                     truth = _read(archive, f"{index}/truth") if "truth" in item["parts"] else None
                     yield RecordedImage(
                         file=str(item["file"]),

@@ -21,6 +21,10 @@ def report(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Segments those pictures, to be shown beside them."),
     ] = None,
+    reference: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="What parity was measured against: shows PyTorch's labels beside each form's."),
+    ] = None,
 ) -> None:
     """Write reports as one HTML page that loads nothing from anywhere."""
     from ovsdino_bench.page import page_of
@@ -28,7 +32,9 @@ def report(
 
     if bundle is not None and images is None:
         raise typer.BadParameter("--bundle segments the pictures of --images; name their folder")
-    text = page_of(reports, images, bundle)
+    if reference is not None and bundle is None:
+        raise typer.BadParameter("--reference is held against forms of a bundle; name --bundle and --images")
+    text = page_of(reports, images, bundle, reference)
     with atomic_file(out) as staged:
         staged.write_text(text, encoding="utf-8")
     typer.echo(f"{out}: {len(text.encode()) / 1000:.0f} kB")

@@ -45,10 +45,14 @@ class Way:
     segmenter: Segmenter
 
     @property
+    def engine(self) -> Any:
+        """The `TrtEngine` that computes its features; None where TensorRT does not."""
+        return getattr(self.segmenter.backend, "engine", None)
+
+    @property
     def largest_batch(self) -> int | None:
         """The most windows that its engine takes at once; None where nothing limits it."""
-        engine = getattr(self.segmenter.backend, "engine", None)
-        return None if engine is None else int(engine.profile.most)
+        return None if self.engine is None else int(self.engine.profile.most)
 
     def run(self, picture: Path, classes: Classes, folder: Path) -> dict[str, float]:
         """Read, segment, draw and write one picture; return milliseconds by stage, and in all.

@@ -13,12 +13,17 @@ import pytest
 from PIL import Image
 
 from ovsdino_bench.cold import peak_host_bytes
+from ovsdino_bench.engine_times import time_engines
 from ovsdino_bench.latency import Timed, check_batches, ratios_to_the_first, time_batches, time_ways
 from ovsdino_bench.spread import median_ratio_interval, pair_ratios, summary
 from ovsdino_bench.ways import STAGES, Way, open_way
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.segmenter import Segmenter
+from tests.standins.cuda_runtime import Error
+from tests.standins.half_bundle import write_half_bundle
+from tests.standins.plans import write_engine
+from tests.standins.release import install
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,67 @@ def test_an_engine_is_not_asked_for_more_windows_than_it_takes(tiny_bundle: Path
     check_batches([way], [1, 4])
     with pytest.raises(DataError, match=r"batch of 8 was asked for.*takes at most 4"):
         check_batches([way], [1, 4, 8])
+
+
+def test_engines_are_timed_in_turn_by_the_gpus_clock_and_other_ways_are_passed_over(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    bundle = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "bundle"))
+    for precision in ("fp16", "fp32"):
+        write_engine(trt, bundle, precision)
+    names = ("tensorrt-fp16", "onnx-fp32-cpu", "tensorrt-fp32")
+    ways = [open_way(name, bundle, None) for name in names]
+    log: list[tuple[str, int]] = []
+    for way in ways[::2]:
+        timing = way.engine.time
+        monkeypatch.setattr(
+            way.engine,
+            "time",
+            lambda batch, name=way.name, own=timing: log.append((name, len(batch))) or own(batch),
+        )
+    found = time_engines(ways, [1, 3], runs=2, warmup=1)
+    assert log == [(name, batch) for batch in (1, 3) for _ in range(3) for name in names[::2]]
+    copied = (28 * 28 * 3 + 4 * 4 * 4 * 4) * trt.cuda.copy_ms_per_byte
+    for item, (batch, name) in zip(found, [(b, n) for b in (1, 3) for n in names[::2]], strict=True):
+        alone = batch * trt.cuda.engine_ms_per_item
+        assert (item["way"], item["batch"], item["cuda_graph"]) == (name, batch, True)
+        assert item["without_transfers"]["observations_ms"] == [alone] * 2
+        assert item["without_transfers"]["p50"] == item["without_transfers"]["max"] == alone
+        assert item["with_transfers"]["observations_ms"] == pytest.approx(
+            [alone + batch * copied] * 2, abs=1e-4
+        )
+    assert time_engines(ways[1:2], [1, 3], runs=2, warmup=1) == []
+    assert time_engines(ways, [], runs=2, warmup=1) == []
+    with pytest.raises(DataError, match="takes at most 9"):
+        time_engines(ways, [10], runs=1, warmup=0)
+
+
+def test_the_command_reports_engine_times_of_tensorrt_and_of_nothing_else(
+    tiny_bundle: Path, tmp_path: Path, picture: Path, bench: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "11.4")
+    bundle = Bundle.open(write_half_bundle(tiny_bundle, tmp_path / "bundle"))
+    write_engine(trt, bundle, "fp16")
+    given = options(bundle.path, picture)
+    ran = bench(*given, "--form", "tensorrt-fp16", "--json")
+    assert ran.code == 0, ran.err
+    report = json.loads(ran.out)
+    assert [(item["way"], item["batch"]) for item in report["engine_times"]] == [
+        ("tensorrt-fp16", 1), ("tensorrt-fp16", 2),
+    ]  # fmt: skip
+    assert report["engine_times"][1]["without_transfers"]["p50"] == 2 * trt.cuda.engine_ms_per_item
+    assert "the enqueued engine alone" in report["includes"]
+    made = dict(trt.cuda.made)
+    assert bench(*given, "--form", "tensorrt-fp16", "--batches", "").code == 0
+    assert trt.cuda.made["event"] == made["event"], "without batches no engine is timed"
+    plain = json.loads(bench(*given, "--json").out)
+    assert plain["engine_times"] == []
+    assert "engine" not in plain["includes"]
+    trt.cuda.fail["cudaEventCreate"] = Error.cudaErrorMemoryAllocation
+    ran = bench(*given, "--form", "tensorrt-fp16")
+    assert ran.code == 1
+    assert "cudaEventCreate failed: cudaErrorMemoryAllocation" in ran.error
 
 
 def test_the_usual_way_gives_the_labels_of_the_exact_one(tiny_bundle: Path, picture: Path) -> None:

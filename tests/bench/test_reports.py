@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from PIL import Image
 from ovsdino_bench.comparing import compare_files, latency_changes
 from ovsdino_bench.documents import read_document
 from ovsdino_bench.latency import Timed
-from ovsdino_bench.latency_report import latency_report
+from ovsdino_bench.latency_report import latency_report, latency_table
 from ovsdino_bench.page import page_of
 from ovsdino_bench.short_table import filled, short_table
 from ovsdino_bench.telemetry import Telemetry
@@ -24,14 +24,15 @@ from ovsdino_runtime.errors import DataError
 ROOT = Path(__file__).parents[2]
 
 
-def latency(factor: float = 1.0, seed: int = 0, load: float = 0) -> dict:
+def latency(factor: float = 1.0, seed: int = 0, load: float = 0, engines: Sequence[dict] = ()) -> dict:
     times = np.random.default_rng(seed).normal(100, 3, 40)
     first = Timed(way="A", size_hw=(4, 6), stages=dict.fromkeys(STAGES, tuple(times)))
     second = Timed(way="<B>", size_hw=(4, 6), stages=dict.fromkeys(STAGES, tuple(factor * times)))
-    batches = [{"way": way, "batch": n, "windows_per_s": 5.0 * n} for way in "AB" for n in (1, 2)]
+    batches = [{"way": way, "batch": n, "windows_per_s": 5.0 * n, "p50": 9.5} for way in "AB" for n in (1, 2)]
     return latency_report(
         timed=[first, second],
         throughput=batches,
+        engines=engines,
         cold={"A": [{"total_ms": 9.0, "open_ms": 2.0, "first_image_ms": 3.0, "peak_host_bytes": 10**8}]},
         telemetry=Telemetry(cores=2, load_before=load),
         facts={"runs": 40, "warmup": 1, "command": "ovsdino-bench latency"},
@@ -139,6 +140,38 @@ def test_a_page_holds_everything_and_loads_nothing(
     assert "data:image" not in page_of(paths), "no picture unless its folder is named"
     with pytest.raises(DataError, match="holds none of the 1 pictures"):
         page_of(paths, images=ROOT)
+
+
+def engine(way: str, batch: int, alone: float, whole: float) -> dict:
+    return {"way": way, "batch": batch, "without_transfers": {"p50": alone}, "with_transfers": {"p50": whole}}
+
+
+def test_an_engines_own_times_stand_beside_its_backbones_and_in_a_plot_of_their_own(
+    write: Callable, tmp_path: Path
+) -> None:
+    timed = latency(engines=[engine("B", 1, 2.125, 3.25), engine("B", 2, 4.0, 5.5)])
+    table = latency_table(timed).splitlines()
+    first = next(place for place, line in enumerate(table) if "engine without" in line)
+    assert table[first : first + 6] == [
+        "| way | batch | windows/s | backbone, p50 ms | engine with transfers | engine without |",
+        "|---|---|---|---|---|---|",
+        "| A | 1 | 5.00 | 9.500 | - | - |",
+        "| A | 2 | 10.00 | 9.500 | - | - |",
+        "| B | 1 | 5.00 | 9.500 | 3.250 | 2.125 |",
+        "| B | 2 | 10.00 | 9.500 | 5.500 | 4.000 |",
+    ]
+    assert "by the GPU's own clock" in table[-1]
+    page = page_of([write("t.json", timed)])
+    assert page.count("<svg") == 4
+    assert "what transfers add" in page
+    assert "<td>2.125</td>" in page
+    plain = latency()
+    assert "engine" not in latency_table(plain)
+    del plain["engine_times"]  # as reports were before
+    assert page_of([write("o.json", plain)]).count("<svg") == 3
+    del timed["engine_times"][0]["with_transfers"]
+    with pytest.raises(DataError, match="is damaged: it lacks 'with_transfers'"):
+        page_of([write("d.json", timed)])
 
 
 def test_a_short_table_has_the_figures_of_its_files(write: Callable) -> None:

@@ -1,6 +1,7 @@
 """A stand-in for cuda-python's runtime module: host memory in place of a GPU's, counted and checked.
 
-Copies and engines run only when their stream is synchronised, so a missing wait shows as a wrong result.
+Copies and engines run only when their stream or an event after them is waited for, so a missing wait shows
+as a wrong result. The GPU's clock stands still but for what they take, so times are known exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ Error = IntEnum(
         "cudaErrorInvalidValue": 1,
         "cudaErrorMemoryAllocation": 2,
         "cudaErrorNoDevice": 100,
+        "cudaErrorInvalidResourceHandle": 400,
+        "cudaErrorNotReady": 600,
         "cudaErrorStreamCaptureUnsupported": 900,
+        "cudaErrorCapturedEvent": 907,
     },
 )  # the codes of cudaError_t that the tests provoke
 
@@ -41,6 +45,16 @@ class Stream:
         (self.waiting if self.captured is None else self.captured).append(work)
 
 
+class Event:
+    """A point in a stream's work; it has no time until the work before it is done."""
+
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.captured = False
+        self.records = 0
+        self.passed_ms: float | None = None
+
+
 class FakeCuda(ModuleType):
     """One GPU.
 
@@ -50,6 +64,7 @@ class FakeCuda(ModuleType):
         fail: functions that report an error, by name.
         made: how often things were made, by kind; `freed` the same of what was freed.
         live: the memory in use, by address: its kind and its bytes.
+        clock_ms: the GPU's time; a copy takes `copy_ms_per_byte`, an engine `engine_ms_per_item`.
     """
 
     def __init__(self) -> None:
@@ -60,6 +75,8 @@ class FakeCuda(ModuleType):
         self.freed: Counter[str] = Counter()
         self.live: dict[int, tuple[str, np.ndarray[Any, Any]]] = {}
         self.streams: dict[int, Stream] = {}
+        self.events: set[Event] = set()
+        self.clock_ms, self.copy_ms_per_byte, self.engine_ms_per_item = 0.0, 2.0**-12, 8.0  # exact in binary
         self.cudaStreamNonBlocking = 1
         self.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
         self.cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
@@ -125,7 +142,12 @@ class FakeCuda(ModuleType):
         to_device = kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice
         self.memory(dst, count, "device" if to_device else "pinned")
         self.memory(src, count, "pinned" if to_device else "device")
-        stream.put(lambda: ctypes.memmove(dst, src, count) and None)
+
+        def work() -> None:
+            ctypes.memmove(dst, src, count)
+            self.clock_ms += count * self.copy_ms_per_byte
+
+        stream.put(work)
         return (Error.cudaSuccess,)
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
@@ -178,3 +200,51 @@ class FakeCuda(ModuleType):
     def cudaGraphExecDestroy(self, graph: Any) -> tuple[Any, ...]:
         self.freed["launchable"] += 1
         return (Error.cudaSuccess,)
+
+    def cudaEventCreate(self) -> tuple[Any, ...]:
+        if self._error("cudaEventCreate"):
+            return self._error("cudaEventCreate"), None
+        event = Event()
+        self.made["event"] += 1
+        self.events.add(event)
+        return Error.cudaSuccess, event
+
+    def cudaEventDestroy(self, event: Event) -> tuple[Any, ...]:
+        if event not in self.events:
+            return (Error.cudaErrorInvalidResourceHandle,)
+        self.events.remove(event)
+        self.freed["event"] += 1
+        return (Error.cudaSuccess,)
+
+    def cudaEventRecord(self, event: Event, stream: Stream) -> tuple[Any, ...]:
+        if event not in self.events or stream.number not in self.streams:
+            return (Error.cudaErrorInvalidResourceHandle,)
+        event.stream, event.passed_ms = stream, None
+        event.captured, event.records = stream.captured is not None, event.records + 1
+        latest = event.records
+
+        def work() -> None:
+            if event.records == latest:  # recorded anew, an event forgets where it stood before
+                event.passed_ms = self.clock_ms
+
+        if not event.captured:
+            stream.put(work)
+        return (Error.cudaSuccess,)
+
+    def cudaEventSynchronize(self, event: Event) -> tuple[Any, ...]:
+        if event not in self.events:
+            return (Error.cudaErrorInvalidResourceHandle,)
+        if event.captured:
+            return (Error.cudaErrorCapturedEvent,)
+        while event.stream is not None and event.passed_ms is None:
+            event.stream.waiting.pop(0)()
+        return (self._error("cudaEventSynchronize"),)
+
+    def cudaEventElapsedTime(self, start: Event, end: Event) -> tuple[Any, ...]:
+        if not {start, end} <= self.events or start.stream is None or end.stream is None:
+            return Error.cudaErrorInvalidResourceHandle, None
+        if start.captured or end.captured:
+            return Error.cudaErrorCapturedEvent, None
+        if start.passed_ms is None or end.passed_ms is None:
+            return Error.cudaErrorNotReady, None
+        return Error.cudaSuccess, end.passed_ms - start.passed_ms

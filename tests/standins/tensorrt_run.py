@@ -130,6 +130,7 @@ class Context:
             content = np.ascontiguousarray(result, out_dtype)
             assert content.nbytes == bytes_out
             ctypes.memmove(target, content.ctypes.data, bytes_out)
+            cuda.clock_ms += batch * cuda.engine_ms_per_item
 
         cuda.streams[stream_handle].put(work)
         return True

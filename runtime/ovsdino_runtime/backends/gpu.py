@@ -89,7 +89,7 @@ def gpu_properties(runtime: Any) -> tuple[str, str, int]:
 
 
 class Cuda:
-    """Memory, streams and graphs of the first GPU; CUDA_VISIBLE_DEVICES says which one is first.
+    """Memory, streams, graphs and events of the first GPU; CUDA_VISIBLE_DEVICES says which one is first.
 
     Addresses are plain numbers. Every method raises InferenceError when CUDA refuses.
     """
@@ -168,6 +168,26 @@ class Cuda:
     def destroy_graph(self, graph: Any) -> None:
         """Destroy a graph that could be launched."""
         self.call("cudaGraphExecDestroy", graph)
+
+    def event(self) -> Any:
+        """Return a new event, which notes the GPU's time when the work before it on a stream is done."""
+        return self.call("cudaEventCreate")
+
+    def destroy_event(self, event: Any) -> None:
+        """Destroy an event."""
+        self.call("cudaEventDestroy", event)
+
+    def record(self, event: Any, stream: Any) -> None:
+        """Put an event on a stream."""
+        self.call("cudaEventRecord", event, stream)
+
+    def wait(self, event: Any) -> None:
+        """Wait for an event, and so for all that was put on its stream before it."""
+        self.call("cudaEventSynchronize", event)
+
+    def between_ms(self, first: Any, last: Any) -> float:
+        """Return the milliseconds between two events that have passed; CUDA resolves about 0.0005."""
+        return float(self.call("cudaEventElapsedTime", first, last))
 
 
 @cache

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovsdino_runtime.backends.gpu import Cuda, collecting_logger, last_error
-from ovsdino_runtime.backends.trt_lane import Lane, Recording
+from ovsdino_runtime.backends.trt_lane import EngineTime, Lane, Recording
 from ovsdino_runtime.errors import BackendUnavailable, InferenceError
 from ovsdino_runtime.sidecar import BatchProfile
 
@@ -118,17 +118,36 @@ class TrtEngine:
         Raises:
             InferenceError: the inputs are of another shape or type, or the GPU fails.
         """
-        if batch.shape[1:] != self.input.shape or batch.dtype != self.input.dtype:
-            raise InferenceError(
-                f"the engine takes {self.input.dtype} {list(self.input.shape)} an item, "
-                f"got {batch.dtype} {list(batch.shape[1:])}; build it again for this model"
-            )
+        self._check(batch)
         results = np.empty((len(batch), *self.output.shape), self.output.dtype)
         with self._lane() as lane:
             for first in range(0, len(batch), self.profile.most):
                 part = slice(first, first + self.profile.most)
                 lane.run(batch[part], results[part])
         return results
+
+    def time(self, batch: NDArray[np.generic]) -> EngineTime:
+        """Run inputs [B, …] once for the GPU's own times; `run` never takes them.
+
+        Raises:
+            InferenceError: the inputs are of another shape or type, more than the engine takes at once, or
+                the GPU fails.
+        """
+        self._check(batch)
+        if not 1 <= len(batch) <= self.profile.most:
+            raise InferenceError(
+                f"a batch of {len(batch)} was to be timed, but the engine takes 1 to {self.profile.most}; "
+                "build it with a larger --batch"
+            )
+        with self._lane() as lane:
+            return lane.time(batch)
+
+    def _check(self, batch: NDArray[np.generic]) -> None:
+        if batch.shape[1:] != self.input.shape or batch.dtype != self.input.dtype:
+            raise InferenceError(
+                f"the engine takes {self.input.dtype} {list(self.input.shape)} an item, "
+                f"got {batch.dtype} {list(batch.shape[1:])}; build it again for this model"
+            )
 
     @contextlib.contextmanager
     def _lane(self) -> Iterator[Lane]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,31 @@ class _Prepared:
     """A context whose shapes and addresses are set for one batch size.
 
     A recorded graph is bound to its context's state, so no context serves two batch sizes.
+
+    Attributes:
+        context: TensorRT's.
+        graph: copies and engine, recorded; None where that is not wanted.
+        engine_graph: the engine without its copies, recorded when it is first timed.
     """
 
     context: Any
     graph: Any = None
+    engine_graph: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineTime:
+    """How long an engine took for a batch, by the GPU's own clock.
+
+    Attributes:
+        without_transfers_ms: the engine alone, from the end of the upload to the start of the download.
+        with_transfers_ms: from the start of the upload to the end of the download.
+        cuda_graph: whether the engine was replayed as a CUDA graph, as it is when it is run.
+    """
+
+    without_transfers_ms: float
+    with_transfers_ms: float
+    cuda_graph: bool
 
 
 @dataclass
@@ -120,6 +142,44 @@ class Lane:
         self._cuda.synchronize(self._stream)
         results[...] = self._out[:count]
 
+    def time(self, inputs: NDArray[np.generic]) -> EngineTime:
+        """Compute what `run` does on `inputs` [n, …] with events between the steps, and return the times.
+
+        The copies stand beside the graph here, not in it: events of a graph cannot be asked for their time.
+
+        Raises:
+            InferenceError: the GPU or TensorRT fails.
+        """
+        count = len(inputs)
+        batch = max(count, self._profile.least)
+        self._in[:count] = inputs
+        prepared = self._prepared.get(batch) or self._prepare(batch)
+        if prepared.graph is not None and prepared.engine_graph is None:
+            prepared.engine_graph = self._record(partial(self._execute, prepared.context, batch))
+        with contextlib.ExitStack() as owned:
+            start, uploaded, computed, end = (self._event(owned) for _ in range(4))
+            self._cuda.record(start, self._stream)
+            self._upload(batch)
+            self._cuda.record(uploaded, self._stream)
+            if prepared.engine_graph is not None:
+                self._cuda.launch(prepared.engine_graph, self._stream)
+            else:
+                self._execute(prepared.context, batch)
+            self._cuda.record(computed, self._stream)
+            self._download(batch)
+            self._cuda.record(end, self._stream)
+            self._cuda.wait(end)
+            return EngineTime(
+                without_transfers_ms=self._cuda.between_ms(uploaded, computed),
+                with_transfers_ms=self._cuda.between_ms(start, end),
+                cuda_graph=prepared.engine_graph is not None,
+            )
+
+    def _event(self, owned: contextlib.ExitStack) -> Any:
+        event = self._cuda.event()
+        owned.callback(self._cuda.destroy_event, event)
+        return event
+
     def _prepare(self, batch: int) -> _Prepared:
         """Run a batch size for the first time, then record it."""
         context = self._new_context()
@@ -134,22 +194,30 @@ class Lane:
         if self._recording.wanted:
             self._cuda.synchronize(self._stream)
             try:
-                prepared.graph = self._record(context, batch)
+                prepared.graph = self._record(partial(self._enqueue, context, batch))
             except InferenceError as error:
                 self._recording.give_up(str(error))
         return prepared
 
     def _enqueue(self, context: Any, batch: int) -> None:
-        cuda, stream = self._cuda, self._stream
-        cuda.upload(self._device_in, self._host_in, batch * self._input.item_bytes, stream)
-        if not context.execute_async_v3(int(stream)):
-            raise InferenceError(f"TensorRT failed on {batch} windows; free memory or use another --device")
-        cuda.download(self._host_out, self._device_out, batch * self._output.item_bytes, stream)
+        self._upload(batch)
+        self._execute(context, batch)
+        self._download(batch)
 
-    def _record(self, context: Any, batch: int) -> Any:
+    def _upload(self, batch: int) -> None:
+        self._cuda.upload(self._device_in, self._host_in, batch * self._input.item_bytes, self._stream)
+
+    def _execute(self, context: Any, batch: int) -> None:
+        if not context.execute_async_v3(int(self._stream)):
+            raise InferenceError(f"TensorRT failed on {batch} windows; free memory or use another --device")
+
+    def _download(self, batch: int) -> None:
+        self._cuda.download(self._host_out, self._device_out, batch * self._output.item_bytes, self._stream)
+
+    def _record(self, work: Callable[[], None]) -> Any:
         self._cuda.begin_capture(self._stream)
         try:
-            self._enqueue(context, batch)
+            work()
         except InferenceError:
             with contextlib.suppress(InferenceError):  # a stream must not stay in capture
                 self._cuda.destroy_graph(self._cuda.end_capture(self._stream))
@@ -159,7 +227,8 @@ class Lane:
     def close(self) -> None:
         """Free everything; the lane cannot be used any more."""
         for prepared in self._prepared.values():
-            if prepared.graph is not None:
-                self._owned.callback(self._cuda.destroy_graph, prepared.graph)
+            for graph in (prepared.graph, prepared.engine_graph):
+                if graph is not None:
+                    self._owned.callback(self._cuda.destroy_graph, graph)
         self._owned.close()  # the last one first: graphs, then buffers, then the stream
         self._prepared.clear()
