@@ -12,7 +12,7 @@ from matplotlib.figure import Figure  # without pyplot: no window, no global sta
 from ovsdino_runtime.files import atomic_file
 
 CURVES = "curves.png"
-_LOSSES = ("loss", "align", "cosine", "mse", "seg", "dice", "bce", "softmax", "distill")
+_LOSSES = ("loss", "align", "cosine", "mse", "seg", "dice", "bce", "cross_entropy", "distill")
 _SCALARS = ("gamma", "scale", "bias")
 
 

@@ -42,7 +42,7 @@ def distill(
     weight_decay: o.WeightDecay = 0.02,
     grad_clip: o.GradClip = 1.0,
     dice_weight: o.DiceWeight = 1.0,
-    softmax_weight: o.SoftmaxWeight = 1.0,
+    cross_entropy_weight: o.CrossEntropyWeight = 1.0,
     distill_weight: o.DistillWeight = 1.0,
     temperature: o.Temperature = 0.05,
     seed: o.Seed = 0,
@@ -117,7 +117,7 @@ def distill(
             grad_clip=grad_clip,
             negatives=negatives,
             dice_weight=dice_weight,
-            softmax_weight=softmax_weight,
+            cross_entropy_weight=cross_entropy_weight,
             mask_px=mask_px,
             augmentation=Augmentation(
                 scale=crop_scale, flip=flip, colour=colour, grey=grey, blur=blur, noise=noise

@@ -47,7 +47,7 @@ def fit(
     weight_decay: o.WeightDecay = 1e-4,
     grad_clip: o.GradClip = 0.0,
     dice_weight: o.DiceWeight = 1.0,
-    softmax_weight: o.SoftmaxWeight = 0.0,
+    cross_entropy_weight: o.CrossEntropyWeight = 0.0,
     seed: o.Seed = 0,
     mask_px: o.MaskPx = 112,
     crop_scale: o.CropScale = (0.5, 1.0),
@@ -112,7 +112,7 @@ def fit(
             grad_clip=grad_clip,
             negatives=negatives,
             dice_weight=dice_weight,
-            softmax_weight=softmax_weight,
+            cross_entropy_weight=cross_entropy_weight,
             mask_px=mask_px,
             augmentation=Augmentation(
                 scale=crop_scale, flip=flip, colour=colour, grey=grey, blur=blur, noise=noise

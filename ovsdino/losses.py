@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LEAST_COVERED = 1.0  # cells; below, the softmax counts less, so that a sliver of a class is no whole image
+_LEAST_COVERED = 1.0  # cells; below, cross-entropy counts less, so that a sliver of a class is no whole image
 _DICE_SMOOTH = 1.0  # in cells of the mask grid: what keeps the Dice of an empty mask defined
 
 
@@ -81,15 +81,15 @@ def dice_per_image(logits: Tensor, targets: Tensor, weights: Tensor, queried: Te
     return _mean_over_queried(per_class, queried)
 
 
-def softmax_per_image(logits: Tensor, targets: Tensor, weights: Tensor, queried: Tensor) -> Tensor:
-    """Return the cross-entropy of the softmax over the queried classes, FP32 [B]; arguments as above.
+def cross_entropy_per_image(logits: Tensor, targets: Tensor, weights: Tensor, queried: Tensor) -> Tensor:
+    """Return the cross-entropy of the queried classes' softmax, FP32 [B]; arguments as in `bce_per_image`.
 
     Ours: Dice and BCE ask of each class alone whether it is there; this asks which of them is, as the
     argmax of inference does, and a model that learns everything from random weights learns faster by it. The
     mean over what the classes cover, a cell where two overlap counted for both.
     """
-    chances = logits.masked_fill(~queried[:, :, None, None], -1e4).log_softmax(dim=1)
-    cells = -(targets * chances).sum(1) * weights
+    log_probabilities = logits.masked_fill(~queried[:, :, None, None], -1e4).log_softmax(dim=1)
+    cells = -(targets * log_probabilities).sum(1) * weights
     covered = (targets.sum(1) * weights).sum((1, 2))
     return cells.sum((1, 2)) / covered.clamp(min=_LEAST_COVERED)
 
@@ -100,7 +100,7 @@ def segmentation_losses(
     weights: Tensor,
     queried: Tensor,
     dice_weight: float = 1.0,
-    softmax_weight: float = 0.0,
+    cross_entropy_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return `dice`, `bce` and their sum `seg` (eq. 15), scalars; arguments as in `bce_per_image`.
 
@@ -113,14 +113,14 @@ def segmentation_losses(
         weights: labelled share of each cell, [B, m, m] in [0, 1].
         queried: bool [B, K]; False where a row only pads the batch.
         dice_weight: factor on `dice` in the sum (eq. 15: 1).
-        softmax_weight: factor on the further part `softmax`, which is ours; 0 leaves it out.
+        cross_entropy_weight: factor on the further part `cross_entropy`, which is ours; 0 leaves it out.
     """
     dice = dice_per_image(logits, targets, weights, queried).mean()
     bce = bce_per_image(logits, targets, weights, queried).mean()
     losses = {"dice": dice, "bce": bce, "seg": dice_weight * dice + bce}
-    if softmax_weight:
-        losses["softmax"] = softmax_per_image(logits, targets, weights, queried).mean()
-        losses["seg"] = losses["seg"] + softmax_weight * losses["softmax"]
+    if cross_entropy_weight:
+        losses["cross_entropy"] = cross_entropy_per_image(logits, targets, weights, queried).mean()
+        losses["seg"] = losses["seg"] + cross_entropy_weight * losses["cross_entropy"]
     return losses
 
 

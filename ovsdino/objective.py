@@ -20,7 +20,7 @@ class Objective(nn.Module):
         text: float32 [N, D], the unit embeddings of the training classes.
         precision: "bf16" runs the model under autocast; the losses are always FP32.
         dice_weight: factor on the Dice loss (eq. 15: 1).
-        softmax_weight: factor on the softmax's cross-entropy; 0 in the paper.
+        cross_entropy_weight: factor on the softmax's cross-entropy, which eq. 15 has not.
         distillation: what the teacher's targets are for, if not for alignment; None without.
     """
 
@@ -33,13 +33,13 @@ class Objective(nn.Module):
         teacher: Teacher | None,
         precision: str,
         dice_weight: float = 1.0,
-        softmax_weight: float = 0.0,
+        cross_entropy_weight: float = 0.0,
         distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.precision = precision
-        self.dice_weight, self.softmax_weight = dice_weight, softmax_weight
+        self.dice_weight, self.cross_entropy_weight = dice_weight, cross_entropy_weight
         self.distillation = distillation
         self.register_buffer("text", text, persistent=False)
         # Not a submodule: DDP has no business with frozen weights, nor has the checkpoint.
@@ -51,7 +51,7 @@ class Objective(nn.Module):
         return self._teacher[0]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return `loss` and its parts, scalars: seg, dice, bce, softmax; align, cosine, mse; distill."""
+        """Return `loss` and the parts it has: seg, dice, bce, cross_entropy; align, cosine, mse; distill."""
         target = self._target(batch)
         align = self.model.config.alignment
         if align and target is None:
@@ -66,7 +66,7 @@ class Objective(nn.Module):
             batch.weights.float() / 255,
             batch.queried,
             self.dice_weight,
-            self.softmax_weight,
+            self.cross_entropy_weight,
         )
         total = losses["seg"]
         if output.alignable is not None and target is not None:

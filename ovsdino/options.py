@@ -162,8 +162,8 @@ RateOfBlocks = Annotated[float, _panel("Rate of the backbone's trained blocks.",
 RateOfScalars = Annotated[float, _panel("Rate of γ, α, score scale and bias.", _STEPS)]
 WeightDecay = Annotated[float, _panel("AdamW's weight decay; none on the scalars.", _STEPS)]
 GradClip = Annotated[float, _panel("Largest gradient norm of a step; 0: no limit.", _STEPS)]
-DiceWeight = Annotated[float, _panel("Factor on the Dice loss; 0: cross-entropy alone.", _STEPS)]
-SoftmaxWeight = Annotated[
+DiceWeight = Annotated[float, _panel("Factor on the Dice loss, beside binary cross-entropy.", _STEPS)]
+CrossEntropyWeight = Annotated[
     float, _panel("Factor on the cross-entropy of the softmax over an image's classes; the paper: 0.", _STEPS)
 ]
 Seed = Annotated[int, _panel("Seed of weights, views and order.", _STEPS)]

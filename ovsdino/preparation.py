@@ -145,7 +145,7 @@ def prepare(
         teacher,
         config.precision,
         config.dice_weight,
-        config.softmax_weight,
+        config.cross_entropy_weight,
         distillation,
     )
     return Prepared(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,7 +104,7 @@ def read_progress(config: TrainConfig) -> Progress | None:
         raise CheckpointError(f"--resume was passed, but {path} does not exist; begin without it")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        before, now = json.loads(state["settings"]), json.loads(json.dumps(config.recorded()))
+        before, now = _with_defaults(json.loads(state["settings"])), json.loads(json.dumps(config.recorded()))
         progress = Progress(
             int(state["step"]),
             state["best_miou"],
@@ -121,3 +123,14 @@ def read_progress(config: TrainConfig) -> Progress | None:
                 "resume with the same settings, or train into another folder"
             )
     return progress
+
+
+def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return recorded settings with the defaults of those that did not exist when they were recorded."""
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(TrainConfig)
+        if field.default is not dataclasses.MISSING
+    }
+    recorded = TrainConfig(data=("",), out=Path()).recorded()
+    return {name: defaults[name] for name in recorded if name in defaults} | settings

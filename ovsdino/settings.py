@@ -72,8 +72,8 @@ class TrainConfig:
         weight_decay: sec. 5.1: 1e-4.
         grad_clip: largest norm of a step's gradient; 0 for no limit. The paper names none.
         negatives: absent classes asked of an image. Ours.
-        dice_weight: factor on the Dice loss (eq. 15: 1); 0 trains with cross-entropy alone.
-        softmax_weight: factor on the cross-entropy of the softmax over an image's classes. Ours.
+        dice_weight: factor on the Dice loss (eq. 15: 1); 0 trains without.
+        cross_entropy_weight: factor on the cross-entropy of the softmax over an image's classes. Ours.
         mask_px: cells a side of the masks in the loss. Ours.
         augmentation: how views vary. Ours.
         cache_views: fixed views a photograph whose frozen features are cached; 0 makes a new
@@ -118,7 +118,7 @@ class TrainConfig:
     grad_clip: float = 0.0
     negatives: int = 10
     dice_weight: float = 1.0
-    softmax_weight: float = 0.0
+    cross_entropy_weight: float = 0.0
     mask_px: int = 112
     augmentation: Augmentation = field(default_factory=Augmentation)
     cache_views: int = 0
@@ -157,7 +157,14 @@ class TrainConfig:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
-        for name in ("lr_heads", "lr_blocks", "lr_scalars", "weight_decay", "dice_weight", "softmax_weight"):
+        for name in (
+            "lr_heads",
+            "lr_blocks",
+            "lr_scalars",
+            "weight_decay",
+            "dice_weight",
+            "cross_entropy_weight",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be zero or more")
         if not 0 <= self.val_fraction < 1:

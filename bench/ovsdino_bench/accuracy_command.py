@@ -27,7 +27,13 @@ class Device(str, Enum):
 
 
 def accuracy(
-    bundle: o.Bundle = None,
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Option(
+            help="Bundle to measure; the small built-in one where there is no --checkpoint either.",
+            show_default=False,
+        ),
+    ] = None,
     checkpoint: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Measure this checkpoint in PyTorch: beside the bundle in the same run, or alone."),
@@ -93,11 +99,10 @@ def accuracy(
     from ovsdino_bench.presentation import complain, present
     from ovsdino_bench.selection import Selection
     from ovsdino_bench.session import Session
-    from ovsdino_runtime.builtin import built_in_bundle
     from ovsdino_runtime.queries import parse_classes
 
     if bundle is None and checkpoint is None:
-        bundle = built_in_bundle().path
+        bundle = o.opened(None).path
     source = _checkpoint(bundle, checkpoint, backbone_weights, text_embeddings, text_names)
     part, launched = _shard(shard, out, counts)
     if synonyms and not dataset:

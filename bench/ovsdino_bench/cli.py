@@ -117,7 +117,7 @@ def merging(
     from ovsdino_runtime.segmenter import Segmenter
 
     sizes = [o.parse_size(text) for text in size]
-    segmenter = Segmenter.open(bundle, "cpu")
+    segmenter = Segmenter.open(o.opened(bundle).path, "cpu")
     timings = time_merging(segmenter, load_image(image), sizes, vocabulary, runs)
     report = {"machine": machine(), "timings": [item.as_dict() for item in timings]}
     typer.echo(json.dumps(report, indent=2))

@@ -13,7 +13,10 @@ from ovsdino_runtime.files import atomic_file
 
 Document = Mapping[str, Any]
 SCHEMAS: Mapping[str, int] = {"accuracy": accuracy_report.SCHEMA, "latency": 1, "parity": 1}
-_NEEDED = {"latency": ("timed", "ratios", "throughput", "cold_start", "marks"), "parity": ("forms",)}
+_NEEDED = {
+    "latency": ("timed", "ratios", "throughput", "cold_start", "marks"),
+    "parity": ("forms", "classes"),
+}
 _IN_A_LIST = {
     "latency": ("timed", ("way", "size_hw", "stages")),
     "parity": ("forms", ("form", "label_agreement", "cosine_mean", "cosine_p1", "delta_miou_points")),
@@ -55,7 +58,7 @@ def read_document(path: Path) -> tuple[str, list[Document]]:
                 [float(value) for value in item["stages"]["total"]["observations_ms"]]
             for item in document.get("engine_times", ()):  # earlier reports have none
                 (item["way"], item["batch"])
-                [float(item[kind]["p50"]) for kind in ("with_transfers", "without_transfers")]
+                [float(item[figure]["p50"]) for figure in ("with_transfers", "without_transfers")]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: it lacks {error}; measure again") from error
     return kind, [document]

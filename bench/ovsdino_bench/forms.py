@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import open_backend
+from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
 from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.extras import needing
@@ -30,7 +31,8 @@ class FormKind:
 def _emulated(bundle: Bundle) -> Backend:
     if not bundle.has(IMAGE_GRAPH_FP16):
         raise BackendUnavailable(
-            f"the bundle ships no {IMAGE_GRAPH_FP16}; derive it with `ovsdino-export fp16 {bundle.path}`"
+            f"the bundle ships no {IMAGE_GRAPH_FP16}; derive it with "
+            f"`{command_on(bundle, 'ovsdino-export fp16')}`"
         )
     with needing("export,cpu", "emulating FP16"):
         import onnx  # noqa: PLC0415 - optional

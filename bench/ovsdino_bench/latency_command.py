@@ -62,7 +62,6 @@ def latency(
     from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.telemetry import Watch
     from ovsdino_runtime import vocabulary as vocabularies
-    from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.files import sha256_of
     from ovsdino_runtime.preprocess import load_image
 
@@ -78,7 +77,7 @@ def latency(
         asked = vocabularies.vocabulary(vocabulary)
     else:
         asked = list(vocabularies.parse_classes(classes or ""))
-    opened = open_bundle(bundle)
+    opened = o.opened(bundle)
     ways = _ways(opened, _names(form), _names(against), source)
     check_batches(ways, counts)
     question = ways[0].segmenter.ask(asked)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from ovsdino_runtime import bundle as opened_bundle
 
 Dataset = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads this at run time on Python 3.10
@@ -36,6 +39,16 @@ Counts = Annotated[
 ]
 ReportFile = Annotated[Optional[Path], typer.Option("--out", help="Write the report here (.json).")]  # noqa: UP045
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def opened(path: Path | None) -> opened_bundle.Bundle:
+    """Open a bundle, or the built-in one with a note on what it is."""
+    from ovsdino_runtime.builtin import open_bundle, terms  # noqa: PLC0415 - `--help` is instant
+
+    bundle = open_bundle(path)
+    if path is None:
+        typer.echo(f"note: {terms(bundle)}", err=True)
+    return bundle
 
 
 def parse_size(text: str) -> tuple[int, int]:

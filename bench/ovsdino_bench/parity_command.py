@@ -37,7 +37,6 @@ def parity(
     from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.parity import GATE_FIELDS, Form, gate_of, measure_parity
     from ovsdino_bench.recorded import Recorded
-    from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.metrics import GATES
 
     unknown = [name for name in form or () if name not in FORMS]
@@ -55,7 +54,7 @@ def parity(
                 f"{text!r} is no gate; write NAME=VALUE, NAME being one of {', '.join(GATE_FIELDS)}"
             )
     described = machine()
-    opened, recorded = open_bundle(bundle), Recorded.open(reference)
+    opened, recorded = o.opened(bundle), Recorded.open(reference)
     recorded.check(opened.manifest)
     if form:
         backends = {name: FORMS[name].open(opened) for name in form}

@@ -45,7 +45,6 @@ def reference(
     from ovsdino_bench.machine import machine
     from ovsdino_bench.recorded import record
     from ovsdino_bench.selection import Selection
-    from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.inputs import pictures_of, without_repetitions
     from ovsdino_runtime.queries import parse_classes
     from ovsdino_runtime.segmenter import Segmenter
@@ -53,7 +52,7 @@ def reference(
     if bool(images) == bool(dataset or data):
         raise typer.BadParameter("name either pictures with --images, or --dataset or --data")
     described = machine()
-    opened = open_bundle(bundle)
+    opened = o.opened(bundle)
     with needing("bench", "running a checkpoint"):
         from ovsdino.torch_backend import TorchBackend
     backend = TorchBackend.open(checkpoint, backbone_weights)

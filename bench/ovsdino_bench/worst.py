@@ -84,6 +84,11 @@ def worst_labels(path: Path, report: Document, images: Path, bundle: Path, refer
     opened, recorded = Bundle.open(bundle), Recorded.open(reference)
     recorded.check(opened.manifest)
     _same_graphs(path, report, opened)
+    if list(recorded.question.names) != list(report["classes"]):
+        raise DataError(
+            f"{reference} was recorded for {len(recorded.question.names)} classes, {path} measured "
+            f"{len(report['classes'])} or others; name the reference that it was measured against"
+        )
     differing = {
         form: {name: share for name, share in worst.items() if share < 1}
         for form, worst in _named(path, report).items()
@@ -191,7 +196,7 @@ def _there(images: Path, named: Sequence[str]) -> list[str]:
 
 def _missing(images: Path, named: Mapping[str, float] | Sequence[str], there: Sequence[str]) -> str:
     missing = [name for name in named if name not in there]
-    return f"<p>Not in {escape(images.name)}: {escape(', '.join(missing))}</p>" if missing else ""
+    return f"<p>Not in {escape(images.resolve().name)}: {escape(', '.join(missing))}</p>" if missing else ""
 
 
 def _recorded(recorded: Recorded, names: Sequence[str]) -> Iterator[tuple[str, RecordedImage]]:

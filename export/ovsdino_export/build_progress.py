@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
+
+from tqdm import tqdm
+
+_STEPS = 5  # of the command
 
 
 class BuildProgress(Protocol):
@@ -58,3 +66,31 @@ def progress_monitor(trt: Any, progress: BuildProgress) -> Any:
                 pass
 
     return Monitor()
+
+
+@contextmanager
+def shown() -> Iterator[BuildProgress]:
+    """Yield what a build reports to; shows a bar on stderr, with TensorRT's phases behind it."""
+    with tqdm(
+        total=_STEPS,
+        file=sys.stderr,
+        bar_format="{desc:<28}{bar:24} {elapsed} {postfix}",
+        leave=False,
+    ) as bar:
+        lock = threading.Lock()  # TensorRT reports from several threads
+
+        class Shown:
+            begun = False
+
+            def step(self, name: str) -> None:
+                with lock:
+                    bar.update(int(self.begun))
+                    bar.set_description_str(name)
+                    bar.set_postfix_str("")
+                    self.begun = True
+
+            def phase(self, name: str, done: int, total: int) -> None:
+                with lock:
+                    bar.set_postfix_str(f"{name} {done}/{total}"[:60])
+
+        yield Shown()

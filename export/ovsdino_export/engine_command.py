@@ -5,26 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeGuard
 
 import typer
 
 from ovsdino_export.baked_options import PANEL, Background, Output
+from ovsdino_export.build_progress import shown
 from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
-    from ovsdino_export.build_progress import BuildProgress
     from ovsdino_export.builder import BuildOptions
-    from ovsdino_runtime.bundle import Bundle
     from ovsdino_runtime.engines import EngineFile
     from ovsdino_runtime.sidecar import BatchProfile
 
 BAKED_SUFFIX = ".onnx"
-_STEPS = 5
 _BUILDER, _SHARING = "Builder", "Engines for other machines"
 
 
@@ -140,15 +135,8 @@ def trt(
         _build(bundle, options, as_json=as_json)
 
 
-def _is_baked(source: Path | None) -> bool:
+def _is_baked(source: Path | None) -> TypeGuard[Path]:
     return source is not None and source.suffix == BAKED_SUFFIX
-
-
-def _opened(source: Path | None, *, to_write: bool) -> Bundle:
-    """Return a bundle; where none was named the built-in one, or the copy that may be added to."""
-    from ovsdino_runtime.builtin import open_bundle, writable_built_in
-
-    return writable_built_in() if source is None and to_write else open_bundle(source)
 
 
 def _profile(text: str) -> BatchProfile:
@@ -168,14 +156,15 @@ def _tell(source: Path | None, options: BuildOptions, *, as_json: bool) -> None:
         from ovsdino_export.baked_engine import read_baked
         from ovsdino_export.dry_run import as_document, nameless_engine, plan_build, plan_lines
         from ovsdino_export.graph_source import graph_of
+    from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.bundle import ENGINES
 
     name = nameless_engine(options.precision)
-    if source is not None and _is_baked(source):
+    if _is_baked(source):
         baked = read_baked(source)
         plan = plan_build(source, baked.islands, options, source.with_name(f"{source.stem}-{name}"))
     else:
-        bundle = _opened(source, to_write=False)
+        bundle = open_bundle(source)
         graph = graph_of(bundle, options.precision)
         plan = plan_build(graph.path, graph.islands, options, bundle.path / ENGINES / name)
     print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
@@ -196,17 +185,18 @@ def _classes(
         from ovsdino_export.classes_engine import build_classes_engine, plan_classes_engine
         from ovsdino_export.dry_run import as_document, plan_lines
     from ovsdino_runtime.background import parse_background
+    from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.queries import parse_classes
 
     names, policy = parse_classes(classes), parse_background(background)
-    bundle = _opened(source, to_write=not dry_run)
+    bundle = open_bundle(source, to_write=not dry_run)
     if dry_run:
         plan = plan_classes_engine(
             bundle, names, out, output=output.value, background=policy, options=options
         )
         print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
         return
-    with _progress() as progress:
+    with shown() as progress:
         engine, notes = build_classes_engine(
             bundle, names, out, output=output.value, background=policy, options=options, progress=progress
         )
@@ -219,12 +209,13 @@ def _build(source: Path | None, options: BuildOptions, *, as_json: bool) -> None
     with needing("tensorrt", "building an engine"):
         from ovsdino_export.baked_engine import build_baked_engine, read_baked
         from ovsdino_export.engine import build_engine
+    from ovsdino_runtime.builtin import open_bundle
 
-    with _progress() as progress:
-        if source is not None and _is_baked(source):
+    with shown() as progress:
+        if _is_baked(source):
             engine = build_baked_engine(read_baked(source), options, progress=progress)
         else:
-            engine = build_engine(_opened(source, to_write=True), options, progress=progress)
+            engine = build_engine(open_bundle(source, to_write=True), options, progress=progress)
     _show(engine, as_json=as_json)
 
 
@@ -250,33 +241,3 @@ def _described(engine: EngineFile) -> list[str]:
     if share is not None:
         lines.insert(2, f"TensorRT's inspector: {share:.0%} of the engine's layers touch FP16")
     return lines
-
-
-@contextmanager
-def _progress() -> Iterator[BuildProgress]:
-    """Yield what a build reports to; shows a bar on stderr, with TensorRT's phases behind it."""
-    from tqdm import tqdm
-
-    with tqdm(
-        total=_STEPS,
-        file=sys.stderr,
-        bar_format="{desc:<28}{bar:24} {elapsed} {postfix}",
-        leave=False,
-    ) as bar:
-        lock = threading.Lock()  # TensorRT reports from several threads
-
-        class Shown:
-            begun = False
-
-            def step(self, name: str) -> None:
-                with lock:
-                    bar.update(int(self.begun))
-                    bar.set_description_str(name)
-                    bar.set_postfix_str("")
-                    self.begun = True
-
-            def phase(self, name: str, done: int, total: int) -> None:
-                with lock:
-                    bar.set_postfix_str(f"{name} {done}/{total}"[:60])
-
-        yield Shown()

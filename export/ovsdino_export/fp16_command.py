@@ -40,11 +40,11 @@ def fp16(
     with needing("export,cpu", "deriving FP16"):
         from ovsdino_export.fp16 import write_fp16
     from ovsdino_export.islands import reasons
-    from ovsdino_runtime.builtin import writable_built_in
-    from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
+    from ovsdino_runtime.builtin import open_bundle
+    from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16
     from ovsdino_runtime.inputs import pictures_of, without_repetitions
 
-    opened = writable_built_in() if bundle is None else Bundle.open(bundle)
+    opened = open_bundle(bundle, to_write=True)
     pictures = without_repetitions([path for argument in images for path in pictures_of(argument)])
     with progress_bar(_STEPS) as progress:
         written, half = write_fp16(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovsdino_export.steps import Progress, silent
+from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
 from ovsdino_runtime.engines import GRAPHS, graph_files
 from ovsdino_runtime.errors import BackendUnavailable, ExportError, OutputError, ParityError
@@ -87,7 +88,7 @@ def graphs_of(bundle: Bundle, precision: Precision, progress: Progress = silent)
         except BackendUnavailable as error:
             raise BackendUnavailable(
                 f"{IMAGE_GRAPH_FP16} cannot be derived or widened here: {error}; or derive it with "
-                f"`ovsdino-export fp16 {bundle.path}` where the bundle was exported"
+                f"`{command_on(bundle, 'ovsdino-export fp16')}` where the bundle was exported"
             ) from error
 
     return graph
@@ -102,7 +103,8 @@ def graph_of(bundle: Bundle, precision: Precision) -> Graph:
     name = GRAPHS[precision]
     if not bundle.has(name):
         raise ExportError(
-            f"the bundle {bundle.path} ships no {name}; derive it with `ovsdino-export fp16 {bundle.path}`"
+            f"the bundle {bundle.path} ships no {name}; derive it with "
+            f"`{command_on(bundle, 'ovsdino-export fp16')}`"
         )
     islands: tuple[Mapping[str, str], ...] = ()
     if name == IMAGE_GRAPH_FP16:
@@ -112,7 +114,7 @@ def graph_of(bundle: Bundle, precision: Precision) -> Graph:
         except (KeyError, TypeError, ValueError) as error:
             raise ExportError(
                 f"the manifest of {bundle.path} does not name the FP32 islands of {name}; derive it again "
-                f"with `ovsdino-export fp16 {bundle.path}`"
+                f"with `{command_on(bundle, 'ovsdino-export fp16')}`"
             ) from error
     return Graph(bundle=bundle, name=name, islands=islands)
 

@@ -2,59 +2,63 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import tempfile
 from pathlib import Path
 
 from ovsdino_runtime.bundle import MANIFEST, Bundle
 from ovsdino_runtime.errors import BundleError, OutputError
-from ovsdino_runtime.files import atomic_folder, sha256_of, user_cache
+from ovsdino_runtime.files import sha256_of, user_cache
 
 BUILT_IN = Path(__file__).parent / "data" / "ovsdino-nano"
 
 
-def open_bundle(path: Path | str | None) -> Bundle:
-    """Open the bundle in a folder, or the built-in one where none is named; see `built_in_bundle`."""
-    return built_in_bundle() if path is None else Bundle.open(path)
+def open_bundle(path: Path | str | None, *, to_write: bool = False) -> Bundle:
+    """Open the bundle in a folder, or the built-in one where none is named.
 
+    The built-in one is inside the package, which must stay as it was installed. What is derived from it (FP16
+    graphs, engines) goes into a copy among the user's caches; once that is there, it serves.
 
-def built_in_bundle() -> Bundle:
-    """Return the bundle that serves where none is named.
-
-    It is the one inside the package, or its copy among the user's caches, where FP16 graphs of it lie that
-    this machine derived.
-
-    Raises:
-        BundleError: the package was installed without it, or its files are damaged.
-    """
-    copy = _copy()
-    return Bundle.open(copy if copy is not None and copy.is_dir() else _installed())
-
-
-def writable_built_in() -> Bundle:
-    """Return the copy of the built-in bundle among the user's caches; it is made when first needed.
-
-    What a device derives goes there: an installed package must stay as it was installed.
+    Args:
+        path: the bundle's folder, or None.
+        to_write: whether something is to be added to it: then the copy is made if it is not there.
 
     Raises:
-        BundleError: see `built_in_bundle`.
-        OutputError: the user has no cache folder, or it cannot be written.
+        BundleError: the folder is no bundle; or the package lacks the built-in one; or the copy is damaged.
+        OutputError: the copy cannot be made.
     """
-    installed, copy = _installed(), _copy()
-    if copy is None:
-        raise OutputError(
-            "there is no cache folder for what is derived from the built-in model; set XDG_CACHE_HOME, or "
-            f"copy {BUILT_IN} and name the copy"
+    if path is not None:
+        return Bundle.open(path)
+    if not (BUILT_IN / MANIFEST).is_file():
+        raise BundleError(
+            f"no bundle was named, and this installation lacks the built-in one at {BUILT_IN}; install the "
+            "package again, or name a bundle"
         )
-    if not copy.is_dir():
-        Bundle.open(installed)  # damaged files must not be copied
-        with atomic_folder(copy) as staged:
-            shutil.copytree(installed, staged, dirs_exist_ok=True)
-    return Bundle.open(copy)
+    copy = _copy()
+    if to_write and copy is None:
+        raise OutputError(f"there is no cache folder for what is derived from the built-in model; {_REMEDY}")
+    if copy is not None and (to_write or _is_there(copy)):
+        if to_write and not copy.is_dir():
+            _make(copy)
+        try:
+            return Bundle.open(copy)
+        except BundleError as error:
+            raise BundleError(
+                f"the copy of the built-in model at {copy} is damaged ({error}); remove that folder"
+            ) from error
+    return Bundle.open(BUILT_IN)
 
 
 def is_built_in(bundle: Bundle) -> bool:
-    """Return whether a bundle is the one that serves where none is named, or its copy."""
-    return bundle.path in (BUILT_IN, _copy())
+    """Return whether a bundle is the one that serves where none is named."""
+    copy = _copy()
+    return bundle.path == (copy if copy is not None and _is_there(copy) else BUILT_IN)
+
+
+def command_on(bundle: Bundle, command: str) -> str:
+    """Return a command with the bundle's folder behind it, quoted; without where it is the default."""
+    return command if is_built_in(bundle) else f"{command} {shlex.quote(str(bundle.path))}"
 
 
 def terms(bundle: Bundle) -> str:
@@ -67,13 +71,7 @@ def terms(bundle: Bundle) -> str:
     )
 
 
-def _installed() -> Path:
-    if not (BUILT_IN / MANIFEST).is_file():
-        raise BundleError(
-            f"no bundle was named, and this installation lacks the built-in one at {BUILT_IN}; install the "
-            "package again, or name a bundle"
-        )
-    return BUILT_IN
+_REMEDY = f"set XDG_CACHE_HOME to a folder that can be written, or copy {BUILT_IN} and name the copy"
 
 
 def _copy() -> Path | None:
@@ -82,3 +80,29 @@ def _copy() -> Path | None:
     if cache is None or not manifest.is_file():
         return None
     return cache / "built-in" / sha256_of(manifest)[:16]
+
+
+def _is_there(copy: Path) -> bool:
+    try:
+        return copy.is_dir()
+    except OSError:  # somebody else's folder: what cannot be read is no copy of this user's
+        return False
+
+
+def _make(copy: Path) -> None:
+    """Make the copy, unless another process has just made it: what it derived must not be lost."""
+    Bundle.open(BUILT_IN)  # damaged files must not be copied
+    staged: Path | None = None
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=copy.parent, prefix=f".{copy.name}."))
+        shutil.copytree(BUILT_IN, staged / copy.name)
+        (staged / copy.name).rename(copy)  # fails where it exists, as its folder is never empty
+    except OSError as error:
+        if not _is_there(copy):
+            raise OutputError(
+                f"cannot copy the built-in model to {copy}: {error.strerror or error}; {_REMEDY}"
+            ) from error
+    finally:
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)

@@ -156,9 +156,9 @@ def _list_devices(bundle: Path | None, *, as_json: bool) -> None:
     import dataclasses
 
     from ovsdino_runtime.backends.devices import list_devices
-    from ovsdino_runtime.bundle import Bundle
+    from ovsdino_runtime.builtin import open_bundle
 
-    states = list_devices(None if bundle is None else Bundle.open(bundle))
+    states = list_devices(open_bundle(bundle))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(state) for state in states], indent=2))
         return

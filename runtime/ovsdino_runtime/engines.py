@@ -8,12 +8,11 @@ or with another hash than its sidecar says is never loaded.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovsdino_runtime.builtin import is_built_in
+from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import ENGINES, IMAGE_GRAPH, IMAGE_GRAPH_FP16, MANIFEST, Bundle
 from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.files import sha256_of, user_cache
@@ -57,8 +56,7 @@ def engine_files(bundle: Bundle) -> list[Path]:
 
 def build_command(bundle: Bundle, precision: Precision = "fp16") -> str:
     """Return the command that builds an engine for a bundle on this machine."""
-    named = "" if is_built_in(bundle) else f"{shlex.quote(str(bundle.path))} "
-    return f"ovsdino-export trt {named}--{precision}"
+    return f"{command_on(bundle, 'ovsdino-export trt')} --{precision}"
 
 
 def find_engine(bundle: Bundle, machine: Machine, precision: Precision | None = None) -> EngineFile:

@@ -219,6 +219,8 @@ def test_what_was_not_measured_is_refused_in_one_line(
     ):
         with pytest.raises(DataError, match=text):
             page_of([changed(parity, files=files)], pictures, half, reference)
+    with pytest.raises(DataError, match=r"was recorded for 4 classes, .* measured 2 or others"):
+        page_of([changed(parity, classes=["car", "road"])], pictures, tiny_bundle, reference)
     for options, text in (
         (("--reference", reference), "name --bundle and --images"),
         (("--reference", reference, "--images", pictures), "name --bundle and --images"),

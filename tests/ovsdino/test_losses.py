@@ -151,7 +151,7 @@ def test_the_dice_loss_counts_by_its_factor(factor: float) -> None:
     torch.testing.assert_close(losses["seg"], losses["bce"] + factor * losses["dice"])
 
 
-def slow_softmax(logits: Array, targets: Array, weights: Array, queried: Array) -> float:
+def slow_cross_entropy(logits: Array, targets: Array, weights: Array, queried: Array) -> float:
     """The softmax's cross-entropy by loops over images and cells."""
     found = []
     for image in range(len(logits)):
@@ -167,19 +167,20 @@ def slow_softmax(logits: Array, targets: Array, weights: Array, queried: Array) 
 
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 999), factor=st.floats(0.1, 3))
-def test_the_softmax_s_cross_entropy_is_that_of_the_queried_classes(seed: int, factor: float) -> None:
+def test_the_cross_entropy_is_that_of_the_queried_classes(seed: int, factor: float) -> None:
     logits, targets, weights, queried = random_masks(seed, 2, 3, 4)
     targets = targets * queried[:, :, None, None]  # what only pads a batch covers nothing
-    losses = segmentation_losses(logits, targets, weights, queried, softmax_weight=factor)
+    losses = segmentation_losses(logits, targets, weights, queried, cross_entropy_weight=factor)
     parts = (part.numpy().astype(np.float64) for part in (logits, targets, weights, queried))
-    assert losses["softmax"].item() == pytest.approx(slow_softmax(*parts), rel=1e-4)
-    torch.testing.assert_close(losses["seg"], losses["dice"] + losses["bce"] + factor * losses["softmax"])
-    assert "softmax" not in segmentation_losses(logits, targets, weights, queried)
+    assert losses["cross_entropy"].item() == pytest.approx(slow_cross_entropy(*parts), rel=1e-4)
+    expected = losses["dice"] + losses["bce"] + factor * losses["cross_entropy"]
+    torch.testing.assert_close(losses["seg"], expected)
+    assert "cross_entropy" not in segmentation_losses(logits, targets, weights, queried)
 
 
 def test_an_image_without_any_label_costs_nothing_and_is_finite() -> None:
     logits, targets, weights, queried = random_masks(7, 1, 2, 3)
-    losses = segmentation_losses(logits, targets, torch.zeros_like(weights), queried, softmax_weight=1)
+    losses = segmentation_losses(logits, targets, torch.zeros_like(weights), queried, cross_entropy_weight=1)
     assert losses["seg"].item() == pytest.approx(0, abs=1e-6)
 
 

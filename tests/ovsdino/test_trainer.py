@@ -26,6 +26,7 @@ from ovsdino.journal import read_journal
 from ovsdino.model import OVSDINO
 from ovsdino.optimizer import create_optimizer, rate_factor
 from ovsdino.preparation import prepare
+from ovsdino.progress import read_progress
 from ovsdino.settings import TrainConfig
 from ovsdino.trainer import fit
 from ovsdino.validation import validate
@@ -116,6 +117,18 @@ def test_views_are_the_same_from_other_processes(world: World) -> None:
 
 class PowerCutError(Exception):
     """What a power cut is to this test."""
+
+
+def test_a_training_begun_before_an_option_existed_resumes_with_its_default(world: World) -> None:
+    config = world.config("older", epochs=1)
+    fit(config)
+    state = torch.load(config.out / "state.pt", weights_only=True)
+    settings = json.loads(state["settings"])
+    assert settings.pop("cross_entropy_weight") == 0
+    torch.save({**state, "settings": json.dumps(settings)}, config.out / "state.pt")
+    assert read_progress(replace(config, resume=True)) is not None
+    with pytest.raises(CheckpointError, match=r"has cross_entropy_weight 0\.0, now it is 1\.0"):
+        read_progress(replace(config, resume=True, cross_entropy_weight=1.0))
 
 
 @pytest.mark.parametrize(("stop", "save_every", "cached"), [(2, 0, 2), (3, 1, 0)])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ovsdino_runtime import builtin
-from ovsdino_runtime.builtin import built_in_bundle, open_bundle, terms, writable_built_in
+from ovsdino_runtime.builtin import command_on, open_bundle, terms
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.engines import build_command
 from ovsdino_runtime.errors import BundleError, OutputError
@@ -53,41 +53,83 @@ def test_the_document_names_it(
 
 
 def test_what_is_derived_goes_into_a_copy_that_then_serves(installed: Path, tmp_path: Path) -> None:
-    assert built_in_bundle().path == installed
-    copy = writable_built_in()
+    assert open_bundle(None).path == installed
+    assert build_command(open_bundle(None)) == "ovsdino-export trt --fp16"
+    copy = open_bundle(None, to_write=True)
     assert copy.path.is_relative_to(tmp_path / "cache" / "ovsdino")
     assert copy.manifest == Bundle.open(installed).manifest
-    assert built_in_bundle().path == copy.path == writable_built_in().path
-    assert open_bundle(None).path == copy.path
+    assert open_bundle(None).path == copy.path == open_bundle(None, to_write=True).path
+    assert build_command(copy) == "ovsdino-export trt --fp16"
     assert open_bundle(installed).path == installed
-    assert build_command(copy) == build_command(open_bundle(installed)) == "ovsdino-export trt --fp16"
+    assert command_on(open_bundle(installed), "see") == f"see {installed}"
+
+
+def test_a_folder_with_spaces_is_quoted_in_commands(tiny_bundle: Path, tmp_path: Path) -> None:
+    named = tmp_path / "my bundle"
+    shutil.copytree(tiny_bundle, named)
+    assert command_on(Bundle.open(named), "ovsdino-export fp16") == f"ovsdino-export fp16 '{named}'"
 
 
 def test_a_copy_of_another_version_does_not_serve(installed: Path) -> None:
-    writable_built_in()
+    open_bundle(None, to_write=True)
     manifest = json.loads((installed / "manifest.json").read_text())
     (installed / "manifest.json").write_text(json.dumps({**manifest, "name": "newer"}))
-    assert built_in_bundle().path == installed
-    assert writable_built_in().manifest.name == "newer"
+    assert open_bundle(None).path == installed
+    assert open_bundle(None, to_write=True).manifest.name == "newer"
 
 
 def test_damaged_files_are_not_copied(installed: Path, tmp_path: Path) -> None:
     (installed / "image.onnx").write_bytes(b"")
     with pytest.raises(BundleError, match=r"image\.onnx has 0 bytes"):
-        writable_built_in()
+        open_bundle(None, to_write=True)
     assert not list(tmp_path.glob("cache/**/*.onnx"))
+
+
+def test_of_two_that_copy_at_once_the_first_one_s_copy_stays(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = shutil.copytree
+
+    def slow(source: Path, target: Path) -> Path:
+        if target.parent.name.startswith(
+            "."
+        ):  # ours; meanwhile the other one is done, and has built an engine
+            with monkeypatch.context() as patch:
+                patch.setattr(shutil, "copytree", copied)
+                other = open_bundle(None, to_write=True)
+            (other.path / "engines").mkdir()
+        return Path(copied(source, target))
+
+    monkeypatch.setattr(shutil, "copytree", slow)
+    assert (open_bundle(None, to_write=True).path / "engines").is_dir()
+    assert not list(open_bundle(None).path.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_damaged_copy_is_to_be_removed(installed: Path, emptied: bool) -> None:
+    copy = open_bundle(None, to_write=True).path
+    (copy / "manifest.json").unlink()
+    if emptied:
+        shutil.rmtree(copy)
+        copy.mkdir()
+    with pytest.raises(BundleError, match=rf"copy of the built-in model at {copy} .*remove that folder"):
+        open_bundle(None)
 
 
 def test_an_installation_without_it_says_what_to_do(installed: Path) -> None:
     shutil.rmtree(installed)
     with pytest.raises(BundleError, match=r"lacks the built-in one .* install the package again, or name a"):
-        built_in_bundle()
+        open_bundle(None)
 
 
-def test_without_a_cache_it_serves_but_nothing_is_derived(
-    installed: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_place_for_the_copy_it_serves_but_nothing_is_derived(
+    installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert open_bundle(None).path == installed
+    with pytest.raises(OutputError, match=r"cannot copy the built-in model .*XDG_CACHE_HOME"):
+        open_bundle(None, to_write=True)
     monkeypatch.setattr(builtin, "user_cache", lambda: None)
-    assert built_in_bundle().path == installed
+    assert open_bundle(None).path == installed
     with pytest.raises(OutputError, match="XDG_CACHE_HOME"):
-        writable_built_in()
+        open_bundle(None, to_write=True)

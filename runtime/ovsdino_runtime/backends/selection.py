@@ -8,6 +8,7 @@ from typing import Literal
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.ort import import_onnxruntime, open_ort
 from ovsdino_runtime.backends.trt import TrtBackend, open_trt
+from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle
 from ovsdino_runtime.engines import engine_files
 from ovsdino_runtime.errors import BackendUnavailable
@@ -111,7 +112,7 @@ def _cuda(bundle: Bundle, precision: PrecisionChoice) -> tuple[Backend, str | No
     if precision == "fp16" and not bundle.has(IMAGE_GRAPH_FP16):
         raise BackendUnavailable(
             f"precision 'fp16' was asked for, but the bundle {bundle.path} ships no {IMAGE_GRAPH_FP16}; "
-            f"derive it with `ovsdino-export fp16 {bundle.path}`, or use --precision fp32"
+            f"derive it with `{command_on(bundle, 'ovsdino-export fp16')}`, or use --precision fp32"
         )
     if precision == "fp32" or not bundle.has(IMAGE_GRAPH_FP16):
         return open_ort(bundle.file(IMAGE_GRAPH), "cuda", window), None
