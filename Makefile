@@ -1,3 +1,4 @@
+# make demo    install the runtime alone and segment a picture
 # make test    create .venv, install, run the whole test suite
 # make check   ruff, mypy, import-linter
 
@@ -5,7 +6,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: test check format clean
+DEMO := .venv-demo
+DEMO_OUT := ovsdino-out
+
+.PHONY: demo test check format clean
+
+demo: $(DEMO)/installed
+	$(DEMO)/bin/ovsdino-run examples/street.png --classes cars,road,building,sky,tree,person --out "$(DEMO_OUT)"
 
 # One thread a process: two test processes share the machine's cores.
 test: $(STAMP)
@@ -27,5 +34,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e . --group dev
 	touch $@
 
+$(DEMO)/installed: pyproject.toml constraints.txt $(shell find runtime -type f -not -name '*.pyc')
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ".[cpu]"
+	touch $@
+
 clean:
-	rm -rf .venv dist build
+	rm -rf .venv .venv-demo dist build

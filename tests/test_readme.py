@@ -27,6 +27,7 @@ def here(
 ) -> Path:
     """A folder with what the README's commands name: a bundle and photographs."""
     (tmp_path / "bundle").symlink_to(tiny_bundle)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     image = np.empty((56, 84, 3), dtype=np.uint8)
     image[:, :28], image[:, 28:56], image[:, 56:] = (tiny_colours[name] for name in ("car", "road", "tree"))
     for name in ("street.jpg", "image.jpg", "photos/a.jpg", "more/b.png"):
@@ -56,7 +57,7 @@ def test_the_run_commands_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
         except SystemExit as stopped:
             assert stopped.code in (0, None), line  # noqa: PT017
     written = {path.name for path in here.rglob("*.overlay.png")}
-    assert written == {"street.jpg.overlay.png", "a.jpg.overlay.png", "b.png.overlay.png"}
+    assert written == {"street.png.overlay.png", "a.jpg.overlay.png", "b.png.overlay.png"}
 
 
 def test_the_python_example_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

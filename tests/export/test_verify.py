@@ -72,6 +72,21 @@ def test_scenes_are_smooth_where_noise_is_not() -> None:
     assert steps[1] < steps[2] / 4
 
 
+def test_compact_golden_inputs_are_a_scene_and_the_blocks_with_rounded_features(tmp_path: Path) -> None:
+    windows = golden_windows(SIDE)
+    features = _features(windows)
+    sizes = []
+    for compact in (False, True):
+        save_golden(tmp_path / "golden.npz", windows, features, compact=compact)
+        sizes.append((tmp_path / "golden.npz").stat().st_size)
+    kept, rounded = load_golden(tmp_path / "golden.npz")
+    np.testing.assert_array_equal(kept, windows[[0, 3]])
+    assert rounded.dtype == np.float32
+    cosines = (rounded * features[[0, 3]]).sum(1) / np.linalg.norm(rounded, axis=1)
+    assert cosines.min() > 1 - 2e-7
+    assert sizes[1] < sizes[0] / 2
+
+
 def test_a_graph_that_computes_the_reference_passes_and_says_how_well(tmp_path: Path) -> None:
     windows = golden_windows(SIDE)
     found = verify_features(_write(tmp_path / "image.onnx"), windows, _features(windows), EMBEDDINGS)

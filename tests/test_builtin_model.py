@@ -1,0 +1,98 @@
+"""The model inside the runtime: small, honest about itself, and as good as its card says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ovsdino.checkpoint import read_info
+from ovsdino.recipe import read_recipe
+from ovsdino.scenes.folder import write_scenes
+from ovsdino.scenes.names import SCENE_CLASSES
+from ovsdino_bench.accuracy import measure
+from ovsdino_bench.folder import labelled_folder
+from ovsdino_bench.report import read_reports
+from ovsdino_bench.tables import markdown
+from ovsdino_runtime.backends.selection import choose_backend
+from ovsdino_runtime.builtin import BUILT_IN
+from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.segmenter import Segmenter
+from ovsdino_runtime.vocabulary import parse_classes
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINT = ROOT / "checkpoints" / "ovsdino-nano"
+RESULTS = ROOT / "bench" / "results" / "ovsdino-nano"
+CARD = BUILT_IN.parent / "ovsdino-nano.md"
+FRAMES = ROOT.parent / "shared" / "data" / "camvid" / "val"
+CAMVID = "sky,building,pole,road,sidewalk,tree,traffic sign,fence,car,person,bicyclist=rider,-"
+HANDFUL = 17  # every 17th frame of the drive
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return Bundle.open(BUILT_IN)
+
+
+def test_it_is_small_and_names_itself_and_its_terms(bundle: Bundle) -> None:
+    assert sum(file.stat().st_size for file in BUILT_IN.rglob("*")) <= 12e6
+    assert bundle.manifest.name == "ovsdino-nano"
+    assert "research and evaluation only" in bundle.manifest.license
+    assert "CC BY-NC" in (BUILT_IN.parent / "ovsdino-nano.LICENSE.md").read_text(encoding="utf-8")
+
+
+def test_it_is_its_checkpoint(bundle: Bundle) -> None:
+    info = read_info(CHECKPOINT)
+    assert info.complete
+    assert (info.name, info.license) == (bundle.manifest.name, bundle.manifest.license)
+    assert info.backbone is not None
+    assert info.backbone.fingerprint == bundle.manifest.backbone.fingerprint
+
+
+def test_it_knows_all_names_and_marks_those_never_trained(bundle: Bundle) -> None:
+    segmenter = Segmenter(bundle, choose_backend(bundle, "cpu")[0])
+    question = segmenter.ask(["cars", "vehicles", "roads", "grandstand"], "none")
+    assert "grandstand" in question.untrained
+    assert {"car", "road", "bus"} <= set(question.prompts)
+    assert "car" not in question.untrained
+    assert len(set(bundle.embeddings().names)) == 273
+
+
+def test_the_cards_figures_are_those_of_the_result_files() -> None:
+    card = CARD.read_text(encoding="utf-8")
+    for heading, file in (("CamVid val", "camvid.json"), ("generated scenes", "scenes.json")):
+        assert markdown([(heading, read_reports(RESULTS / file)[0])]) in card
+
+
+def test_a_few_scenes_it_never_saw_give_the_figures_they_gave(bundle: Bundle, tmp_path: Path) -> None:
+    recorded = json.loads((RESULTS / "scenes-handful.json").read_text())
+    write_scenes(tmp_path, recorded["images"], first_seed=900100, size_hw=(360, 480))
+    found = _miou(bundle, tmp_path, ",".join(SCENE_CLASSES))
+    assert found == pytest.approx(recorded["backends"][-1]["miou"], abs=0.005)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not FRAMES.is_dir(), reason="CamVid is not here")
+def test_a_handful_of_frames_gives_the_cards_miou(bundle: Bundle) -> None:
+    recorded = json.loads((RESULTS / "camvid-handful.json").read_text())
+    found = _miou(bundle, FRAMES, CAMVID, HANDFUL)
+    assert found == pytest.approx(recorded["backends"][-1]["miou"], abs=0.0005)
+
+
+def _miou(bundle: Bundle, folder: Path, classes: str, every: int = 1) -> float:
+    names = parse_classes(classes)
+    backend, _ = choose_backend(bundle, "cpu")
+    (found,) = measure(bundle, [backend], labelled_folder(folder, names)[::every], names).accuracies
+    return found.miou
+
+
+@pytest.mark.parametrize("name", ["ovsdino-s", "ovsdino-nano", "ovsdino-nano-small-windows"])
+def test_the_recipes_have_only_options_of_their_command(name: str) -> None:
+    import inspect
+
+    from ovsdino.distill_command import distill
+    from ovsdino.fit_command import fit
+
+    command = distill if "nano" in name else fit
+    assert read_recipe(ROOT / "recipes" / f"{name}.toml", inspect.signature(command).parameters)
