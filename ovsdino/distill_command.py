@@ -24,6 +24,7 @@ def distill(
     negatives: o.Negatives = 10,
     backbone: o.Backbone = "ovsdino_nano_patch16",
     backbone_weights: o.BackboneWeights = "random:0",
+    start: o.Start = None,
     window_px: o.WindowPx = 448,
     head: o.HeadOption = Head.structure,
     decoder_stride: o.DecoderStride = 2,
@@ -90,6 +91,7 @@ def distill(
                 decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
             ),
             backbone_weights=backbone_weights,
+            start=start,
             teacher="none",
             distill=Distill(
                 checkpoint=teacher,

@@ -22,6 +22,7 @@ def fit(
     negatives: o.Negatives = 10,
     backbone: o.Backbone = "vit_base_patch14_dinov2",
     backbone_weights: o.BackboneWeights = None,
+    start: o.Start = None,
     window_px: o.WindowPx = 448,
     layers: o.LayersOption = Layers.dense,
     alignment: o.Alignment = True,
@@ -90,6 +91,7 @@ def fit(
                 decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
             ),
             backbone_weights=backbone_weights,
+            start=start,
             text_embeddings=text_embeddings,
             text_names=text_names,
             text_model=text_model,

@@ -120,6 +120,10 @@ BackboneWeights = Annotated[
         _MODEL,
     ),
 ]
+Start = Annotated[
+    Optional[Path],  # noqa: UP045
+    _panel("Checkpoint of the same model whose weights to begin with, heads included: fine-tuning.", _MODEL),
+]
 WindowPx = Annotated[int, _panel("Side of the model's input.", _MODEL)]
 LayersOption = Annotated[Layers, _panel("Blocks fused into the last (table 3).", _MODEL)]
 Alignment = Annotated[bool, _panel("Learn SAM's features (table 2, w/o SA).", _MODEL)]

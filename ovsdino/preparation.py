@@ -20,6 +20,7 @@ from ovsdino.foundation import Foundation, check_foundation, foundation_of
 from ovsdino.model import OVSDINO
 from ovsdino.objective import Objective
 from ovsdino.settings import TrainConfig
+from ovsdino.start import start_from
 from ovsdino.teacher import SamTeacher, Teacher, load_teacher
 from ovsdino.text_map import principal_map
 from ovsdino.view_store import CachedViews
@@ -100,6 +101,8 @@ def prepare(
         model.load_backbone(weights)
     if model.text_map is not None:
         model.text_map.copy_(_text_map(known, settings.embedding_dim))
+    if config.start is not None and begun_on is None:
+        say(start_from(config.start, model, weights))
     model.to(ranks.device)
     if teacher is not None:
         teacher.to(ranks.device)

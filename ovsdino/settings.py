@@ -48,6 +48,7 @@ class TrainConfig:
         out: folder for checkpoints, metrics and curves.
         model: what to build. Its `alignment` is turned off without a teacher.
         backbone_weights: see `load_backbone_weights`; None takes timm's from the hub.
+        start: a checkpoint to begin with, see `ovsdino.start`. Ours.
         text_embeddings: ready-made text vectors (.npz); None asks open_clip.
         text_names: their names (.json).
         text_model: open_clip's model; None is sec. 5.1's CLIP ViT-B/16. Beside ready-made vectors it
@@ -94,6 +95,7 @@ class TrainConfig:
     out: Path
     model: ModelConfig = field(default_factory=ModelConfig)
     backbone_weights: str | None = None
+    start: Path | None = None
     text_embeddings: Path | None = None
     text_names: Path | None = None
     text_model: str | None = None

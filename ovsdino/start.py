@@ -1,0 +1,80 @@
+"""Beginning a training with another one's weights: fine-tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ovsdino.backbone_weights import BackboneWeights
+from ovsdino.checkpoint import CheckpointInfo, read_info, read_tensors, trained_tensors
+from ovsdino.model import OVSDINO
+from ovsdino_runtime.errors import CheckpointError
+
+
+def start_from(checkpoint: Path, model: OVSDINO, weights: BackboneWeights | None) -> str:
+    """Give a model all weights of a checkpoint, heads and scalars included.
+
+    Args:
+        checkpoint: what a training wrote, or a published one.
+        model: of the same architecture; everything that the checkpoint trained must train in it too.
+        weights: the backbone's, which the checkpoint must sit on too; None for a model without.
+
+    Returns:
+        A sentence on what was taken.
+
+    Raises:
+        CheckpointError: the checkpoint is broken, or of another model or backbone.
+    """
+    info, tensors = read_info(checkpoint), read_tensors(checkpoint)
+    places = trained_tensors(model)
+    beyond = sorted(set(tensors) - set(places))
+    if model.backbone is None or not model.backbone.whole:
+        _same_backbone(checkpoint, info, weights)
+        if info.complete:  # the frozen part, which is the same
+            beyond = [name for name in beyond if name not in model.state_dict()]
+    if beyond:
+        raise CheckpointError(
+            f"{checkpoint} has weights that have no place in this training or stay frozen in it, as "
+            f"{beyond[0]}; train the model it is of: {_described(info)}"
+        )
+    missing = sorted(set(places) - set(tensors))
+    if missing:
+        raise CheckpointError(
+            f"{checkpoint} lacks {len(missing)} weights of this model, as {missing[0]}; train the model it "
+            f"is of: {_described(info)}"
+        )
+    for name, place in places.items():
+        if place.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{checkpoint} has {name} of shape {tuple(tensors[name].shape)}, this model of "
+                f"{tuple(place.shape)}; train the model it is of: {_described(info)}"
+            )
+        _copy(place, tensors[name])
+    return f"starting from all {len(places)} trained weights of {checkpoint}"
+
+
+def _same_backbone(checkpoint: Path, info: CheckpointInfo, weights: BackboneWeights | None) -> None:
+    theirs = info.backbone.fingerprint if info.backbone else None
+    ours = weights.fingerprint if weights else None
+    if theirs != ours:
+        raise CheckpointError(
+            f"{checkpoint} sits on another backbone than --backbone-weights names (fingerprints "
+            f"{(theirs or 'none')[:12]} and {(ours or 'none')[:12]}); name the one it was trained on"
+        )
+
+
+@torch.no_grad()
+def _copy(place: Tensor, value: Tensor) -> None:
+    place.copy_(value)
+
+
+def _described(info: CheckpointInfo) -> str:
+    model = info.model
+    blocks = "all" if model.whole_backbone else model.backbone_trainable_blocks
+    text = f", {model.embedding_dim} of {model.text_dim} numbers a text vector" if model.text_dim else ""
+    return (
+        f"{model.backbone} at {model.window_px} px, head {model.head}, decoder stride "
+        f"{model.decoder_stride}, trainable blocks {blocks}{text}"
+    )
