@@ -107,7 +107,7 @@ def export_onnx(
             )
         table.save(staged / VOCABULARY)
         if text_map is not None:
-            np.savez(staged / TEXT_MAP, map=text_map)
+            np.savez_compressed(staged / TEXT_MAP, map=text_map)
         save_golden(staged / GOLDEN, windows, reference, compact=half_weights)
         progress("writing the bundle")
     return Bundle.open(out)

@@ -93,7 +93,7 @@ class EmbeddingTable:
             arrays[f"{_SET}{key}/names"] = np.array(item.names, dtype=np.str_)
             arrays[f"{_SET}{key}/embeddings"] = item.embeddings.astype(np.float32)
         with path.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> EmbeddingTable:

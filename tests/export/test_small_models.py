@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ovsdino.model import OVSDINO
+from ovsdino.publish import publish
 from ovsdino.text_map import mapped, principal_map
 from ovsdino_export.baking import export_baked
 from ovsdino_export.class_vectors import TextSource, embedding_table
@@ -69,6 +70,20 @@ def test_half_weights_halve_the_file_and_keep_the_graph_s_agreement(bundles: lis
     # Whatever follows a Cast computes as before: no other node has a half input.
     halves = {item.name for item in graph.initializer if item.data_type == onnx.TensorProto.FLOAT16}
     assert {node.op_type for node in graph.node if halves & set(node.input)} == {"Cast"}
+
+
+def test_half_weights_of_a_published_checkpoint_change_nothing(
+    nano: Path, text_source: TextSource, tmp_path: Path
+) -> None:
+    publish(nano, tmp_path / "published", name="small", license="none")
+    bundle = export_onnx(tmp_path / "published", tmp_path / "bundle", text=text_source, half_weights=True)
+    assert bundle.manifest.parity["fp32"]["cosine_min"] > 1 - 1e-6
+    graph = onnx.load(bundle.file(IMAGE_GRAPH)).graph
+    halves = sum(
+        np.prod(item.dims) for item in graph.initializer if item.data_type == onnx.TensorProto.FLOAT16
+    )
+    wide = sum(np.prod(item.dims) for item in graph.initializer if item.data_type == onnx.TensorProto.FLOAT)
+    assert halves > 5 * wide
 
 
 def test_the_vocabulary_is_shortened_and_the_map_lies_beside_it(
