@@ -49,6 +49,7 @@ def distill(
     seed: o.Seed = 0,
     mask_px: o.MaskPx = 112,
     crop_scale: o.CropScale = (0.35, 1.0),
+    object_crops: o.ObjectCrops = 0.0,
     flip: o.Flip = 0.5,
     colour: o.Colour = 0.5,
     grey: o.Grey = 0.1,
@@ -122,7 +123,13 @@ def distill(
             cross_entropy_weight=cross_entropy_weight,
             mask_px=mask_px,
             augmentation=Augmentation(
-                scale=crop_scale, flip=flip, colour=colour, grey=grey, blur=blur, noise=noise
+                scale=crop_scale,
+                objects=object_crops,
+                flip=flip,
+                colour=colour,
+                grey=grey,
+                blur=blur,
+                noise=noise,
             ),
             cache_views=cache_views,
             cache_folder=cache_folder,

@@ -107,28 +107,29 @@ def load_score_teacher(
     return ScoreTeacher(model, text.vectors, f"scores {grid} {text.digest[:32]} {weights[:32]}", grid)
 
 
-def distillation_loss(scores: Tensor, target: Tensor, temperature: float) -> Tensor:
+def distillation_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Return the divergence of the student's distribution over the names from the teacher's, [B].
 
-    Ours: at each place both cosines become a distribution over the known names by softmax(cosine /
-    temperature); the Kullback-Leibler divergence is averaged over the places.
+    Ours: at each place the softmax over the known names makes a distribution of either's logits; the
+    Kullback-Leibler divergence is averaged over the places.
 
     Args:
-        scores: the student's cosines, [B, N, h, w].
+        logits: the student's, [B, N, h, w].
         target: the teacher's, same shape.
-        temperature: what a difference of cosines is divided by.
     """
-    student = F.log_softmax(scores.float() / temperature, dim=1)
-    teacher = F.log_softmax(target.float() / temperature, dim=1)
+    student, teacher = (F.log_softmax(values.float(), dim=1) for values in (logits, target))
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1).mean(dim=(1, 2))
 
 
 class Distillation(nn.Module):
     """The loss of a training with a `ScoreTeacher`.
 
+    Ours: the teacher's logits are its cosines by a temperature; the student's are its own cosines by its
+    score scale, which it learns, because shortened text vectors lie farther apart than the teacher's.
+
     Attributes:
         text: the known names' text vectors, unit [N, text_dim].
-        temperature: see `distillation_loss`.
+        temperature: what the teacher's cosines are divided by.
         weight: factor on the loss.
         undistilled: data sets whose labels alone teach, by number.
     """
@@ -155,5 +156,6 @@ class Distillation(nn.Module):
         scores = model.scores(embeddings[taught].float(), model.map_text(self.text))
         if scores.shape[-2:] != target.shape[-2:]:
             scores = F.interpolate(scores, size=target.shape[-2:], mode="bilinear", align_corners=False)
-        losses = distillation_loss(scores, target[taught], self.temperature)
+        logits = model.score_scale.float() * scores
+        losses = distillation_loss(logits, target[taught].float() / self.temperature)
         return self.weight * losses.sum() / len(embeddings)

@@ -52,6 +52,7 @@ def fit(
     seed: o.Seed = 0,
     mask_px: o.MaskPx = 112,
     crop_scale: o.CropScale = (0.5, 1.0),
+    object_crops: o.ObjectCrops = 0.0,
     flip: o.Flip = 0.5,
     colour: o.Colour = 0.3,
     grey: o.Grey = 0.0,
@@ -117,7 +118,13 @@ def fit(
             cross_entropy_weight=cross_entropy_weight,
             mask_px=mask_px,
             augmentation=Augmentation(
-                scale=crop_scale, flip=flip, colour=colour, grey=grey, blur=blur, noise=noise
+                scale=crop_scale,
+                objects=object_crops,
+                flip=flip,
+                colour=colour,
+                grey=grey,
+                blur=blur,
+                noise=noise,
             ),
             cache_views=cache_views,
             cache_folder=cache_folder,

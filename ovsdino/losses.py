@@ -85,13 +85,16 @@ def cross_entropy_per_image(logits: Tensor, targets: Tensor, weights: Tensor, qu
     """Return the cross-entropy of the queried classes' softmax, FP32 [B]; arguments as in `bce_per_image`.
 
     Ours: Dice and BCE ask of each class alone whether it is there; this asks which of them is, as the
-    argmax of inference does, and a model that learns everything from random weights learns faster by it. The
-    mean over what the classes cover, a cell where two overlap counted for both.
+    argmax of inference does, and a model that learns everything from random weights learns faster by it.
+    The mean over the cells of each class, then over the classes, weighted by the root of the area that each
+    covers: between the mean over cells, which forgets poles, and that over classes, which overrates them.
     """
     log_probabilities = logits.masked_fill(~queried[:, :, None, None], -1e4).log_softmax(dim=1)
-    cells = -(targets * log_probabilities).sum(1) * weights
-    covered = (targets.sum(1) * weights).sum((1, 2))
-    return cells.sum((1, 2)) / covered.clamp(min=_LEAST_COVERED)
+    shares = targets * weights[:, None]
+    covered = shares.sum((2, 3))
+    per_class = -(shares * log_probabilities).sum((2, 3)) / covered.clamp(min=_LEAST_COVERED)
+    roots = covered.sqrt()
+    return (per_class * roots).sum(1) / roots.sum(1).clamp(min=_LEAST_COVERED)
 
 
 def segmentation_losses(

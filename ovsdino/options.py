@@ -175,6 +175,7 @@ MaskPx = Annotated[int, _panel("Cells a side of the masks in the loss.", _VIEWS)
 CropScale = Annotated[
     tuple[float, float], _panel("Least and greatest crop, relative to the short side.", _VIEWS)
 ]
+ObjectCrops = Annotated[float, _panel("Probability of a crop around an object of a random class.", _VIEWS)]
 Flip = Annotated[float, _panel("Probability of a mirrored view.", _VIEWS)]
 Colour = Annotated[float, _panel("Change of brightness, contrast, saturation: 1 ± this.", _VIEWS)]
 Grey = Annotated[float, _panel("Probability of a view without colour.", _VIEWS)]

@@ -22,7 +22,7 @@ from ovsdino.objective import Objective
 from ovsdino.settings import TrainConfig
 from ovsdino.start import start_from
 from ovsdino.teacher import SamTeacher, Teacher, load_teacher
-from ovsdino.text_map import principal_map
+from ovsdino.text_map import distinguishing_map
 from ovsdino.view_store import CachedViews
 from ovsdino.views import cached_views
 from ovsdino_runtime.errors import CheckpointError
@@ -217,12 +217,12 @@ def _model_config(config: TrainConfig, teacher: Teacher | None, text_dim: int) -
 
 def _text_map(known: KnownNames, numbers: int) -> torch.Tensor:
     vectors, _ = known.all()
-    if numbers > len(vectors):
+    if numbers >= len(vectors):
         raise CheckpointError(
             f"text vectors cannot be shortened to {numbers} numbers by the {len(vectors)} names that are "
-            f"known; shorten them to {len(vectors)} or fewer"
+            f"known; shorten them to {len(vectors) - 1} or fewer"
         )
-    return torch.from_numpy(principal_map(vectors, numbers))
+    return torch.from_numpy(distinguishing_map(vectors, numbers))
 
 
 def _distillation(

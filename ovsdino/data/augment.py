@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ovsdino.data.labels import Box
+from ovsdino.data.labels import Box, Labels
 
 _LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601, RGB
 
@@ -21,6 +21,8 @@ class Augmentation:
     Attributes:
         scale: least and greatest side of the square crop, relative to the photograph's short side;
             1 is the scale of the evaluation protocol, where the short side fills a window.
+        objects: probability that a crop is laid around a pixel of a class, each class of the photograph being
+            as likely as any other; otherwise it lies anywhere.
         flip: probability of exchanging left and right.
         colour: brightness, contrast and saturation are each multiplied by 1 ± up to this.
         grey: probability of a view without colour.
@@ -29,6 +31,7 @@ class Augmentation:
     """
 
     scale: tuple[float, float] = (0.5, 1.0)
+    objects: float = 0.0
     flip: float = 0.5
     colour: float = 0.3
     grey: float = 0.0
@@ -43,6 +46,8 @@ class Augmentation:
         """
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"the crop's scale is {self.scale}; it needs 0 < least <= greatest <= 1")
+        if not 0 <= self.objects <= 1:
+            raise ValueError("the probability of a crop around an object lies in [0, 1]")
         if not 0 <= self.flip <= 1 or not 0 <= self.colour < 1:
             raise ValueError("the probability of a flip lies in [0, 1], the change of colour in [0, 1)")
         if not 0 <= self.grey <= 1 or not 0 <= self.blur < 100 or not 0 <= self.noise < 256:
@@ -99,22 +104,37 @@ class Framing:
         return seen
 
 
-def random_framing(size_hw: tuple[int, int], settings: Augmentation, rng: np.random.Generator) -> Framing:
+def random_framing(labels: Labels, settings: Augmentation, rng: np.random.Generator) -> Framing:
     """Return a random framing of a photograph.
 
     Ours: the logarithm of the side is uniform, so that halving is as likely anywhere in the range.
 
     Args:
-        size_hw: the photograph's height and width.
+        labels: the photograph's.
         settings: how much may vary.
         rng: the randomness.
     """
+    size_hw = labels.size_hw
     short = min(size_hw)
     scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
     side = min(short, max(1, round(short * scale)))
-    top, left = (int(rng.integers(0, length - side + 1)) for length in size_hw)
+    ranges = [(0, length - side) for length in size_hw]
+    if settings.objects and labels.masks.any() and rng.random() < settings.objects:
+        seen = _random_pixel(labels, rng)
+        ranges = [
+            (max(0, place - side + 1), min(most, place))
+            for place, (_, most) in zip(seen, ranges, strict=True)
+        ]
+    top, left = (int(rng.integers(least, most + 1)) for least, most in ranges)
     flip = bool(rng.random() < settings.flip)
     return disturbed(Framing(Box(top, left, side), flip), settings, rng)
+
+
+def _random_pixel(labels: Labels, rng: np.random.Generator) -> tuple[int, int]:
+    """Return row and column of a pixel of a class: first any class, then any of its pixels."""
+    seen = np.flatnonzero(labels.masks.any(axis=(1, 2)))
+    places = np.flatnonzero(labels.masks[rng.choice(seen)])
+    return divmod(int(rng.choice(places)), labels.size_hw[1])
 
 
 def disturbed(framing: Framing, settings: Augmentation, rng: np.random.Generator) -> Framing:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ovsdino.backbone import FrozenFeatures
 from ovsdino.data.augment import Augmentation, Framing, centre_framing, disturbed, random_framing
 from ovsdino.data.classes import ClassTable
-from ovsdino.data.labels import ClassShares
+from ovsdino.data.labels import ClassShares, Labels
 from ovsdino.data.samples import Sample, read_sample
 
 # Independent streams of random numbers, so that no two draws of a training are the same numbers.
@@ -108,15 +108,15 @@ class ViewDataset(Dataset[View]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def framing(self, task: Task, size_hw: tuple[int, int]) -> Framing:
-        """Return what the view of a task shows of a photograph of this size."""
+    def framing(self, task: Task, labels: Labels) -> Framing:
+        """Return what the view of a task shows of a photograph with these labels."""
         if self.augmentation is None:
-            return centre_framing(size_hw)
+            return centre_framing(labels.size_hw)
         epoch, index = task
         fixed = self.views and self.samples[index][0] not in self.untaught
         number = epoch % self.views if fixed else epoch
         rng = np.random.default_rng((VIEW_STREAM, self.seed, number, index))
-        framing = random_framing(size_hw, self.augmentation, rng)
+        framing = random_framing(labels, self.augmentation, rng)
         if self.fresh_colours:
             rng = np.random.default_rng((COLOUR_STREAM, self.seed, epoch, index))
             framing = disturbed(framing, self.augmentation, rng)
@@ -133,8 +133,8 @@ class ViewDataset(Dataset[View]):
         """
         source, sample = self.samples[task[1]]
         image, labels = read_sample(sample)
-        framing = self.framing(task, labels.size_hw)
         labels = labels.renumbered(self.table.rows[source])
+        framing = self.framing(task, labels)
         view = View(source, task, labels.shares(framing.box, self.mask_px, framing.flip))
         view = replace(view, image=framing.window(image, self.window_px))
         if self.teacher_px is not None and source not in self.untaught:

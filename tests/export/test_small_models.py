@@ -12,7 +12,7 @@ import torch
 
 from ovsdino.model import OVSDINO
 from ovsdino.publish import publish
-from ovsdino.text_map import mapped, principal_map
+from ovsdino.text_map import distinguishing_map, mapped
 from ovsdino_export.baking import export_baked
 from ovsdino_export.class_vectors import TextSource, embedding_table
 from ovsdino_export.pipeline import export_onnx
@@ -37,7 +37,7 @@ def nano(
         embedding_dim=SHORT, text_dim=DIM, norm_groups=32,
     )  # fmt: skip
     vectors = np.load(text_source.embeddings)["street"]
-    model.text_map.copy_(torch.from_numpy(principal_map(vectors, SHORT)))
+    model.text_map.copy_(torch.from_numpy(distinguishing_map(vectors, SHORT)))
     model.train()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

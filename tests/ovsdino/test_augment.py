@@ -9,12 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovsdino.data.augment import Augmentation, Framing, centre_framing, random_framing
-from ovsdino.data.labels import Box, labels_of_map
+from ovsdino.data.labels import Box, Labels, labels_of_map
 
 GRADIENT = np.stack(
     [np.tile(np.arange(90, dtype=np.uint8), (70, 1)), np.full((70, 90), 80, np.uint8),
      np.tile(np.arange(70, dtype=np.uint8)[:, None], (1, 90))], axis=-1,
 )  # fmt: skip
+
+
+def nothing(size_hw: tuple[int, int]) -> Labels:
+    return Labels((), np.zeros((0, *size_hw), dtype=np.bool_), np.ones(size_hw, dtype=np.bool_))
 
 
 @settings(deadline=None)
@@ -27,7 +31,7 @@ def test_every_crop_lies_inside_the_photograph_at_a_scale_that_was_allowed(
     size_hw: tuple[int, int], seed: int, scale: tuple[float, float]
 ) -> None:
     low, high = sorted(scale)
-    framing = random_framing(size_hw, Augmentation(scale=(low, high)), np.random.default_rng(seed))
+    framing = random_framing(nothing(size_hw), Augmentation(scale=(low, high)), np.random.default_rng(seed))
     box, short = framing.box, min(size_hw)
     assert 0 <= box.top <= box.top + box.side <= size_hw[0]
     assert 0 <= box.left <= box.left + box.side <= size_hw[1]
@@ -38,7 +42,7 @@ def test_every_crop_lies_inside_the_photograph_at_a_scale_that_was_allowed(
 
 def test_the_same_seed_gives_the_same_framing_and_others_differ() -> None:
     def draw(seed: int) -> Framing:
-        return random_framing((360, 480), Augmentation(), np.random.default_rng((seed, 1, 2)))
+        return random_framing(nothing((360, 480)), Augmentation(), np.random.default_rng((seed, 1, 2)))
 
     assert draw(0) == draw(0)
     assert len({draw(seed) for seed in range(20)}) == 20
@@ -46,7 +50,7 @@ def test_the_same_seed_gives_the_same_framing_and_others_differ() -> None:
 
 def test_framings_are_spread_over_scale_place_and_flip() -> None:
     rng = np.random.default_rng(0)
-    drawn = [random_framing((100, 200), Augmentation(), rng) for _ in range(4000)]
+    drawn = [random_framing(nothing((100, 200)), Augmentation(), rng) for _ in range(4000)]
     sides = np.array([framing.box.side for framing in drawn])
     assert sides.min() < 55
     assert sides.max() > 95
@@ -55,6 +59,32 @@ def test_framings_are_spread_over_scale_place_and_flip() -> None:
     assert 0.4 < np.mean([framing.flip for framing in drawn]) < 0.6
     assert min(framing.box.left for framing in drawn) < 10
     assert max(framing.box.left + framing.box.side for framing in drawn) > 190
+
+
+def test_a_crop_around_an_object_holds_it_however_small_and_rare() -> None:
+    index_map = np.zeros((100, 200), np.uint8)
+    index_map[5:8, 190:192] = 1
+    index_map[60, 3] = 2
+    labels = labels_of_map(index_map, 4)
+    rng = np.random.default_rng(0)
+    found = {0.0: np.zeros(3), 1.0: np.zeros(3)}
+    for objects, seen in found.items():
+        for _ in range(300):
+            settings = Augmentation(scale=(0.1, 0.3), objects=objects)
+            box = random_framing(labels, settings, rng).box
+            assert 0 <= box.top <= box.top + box.side <= 100
+            assert 0 <= box.left <= box.left + box.side <= 200
+            seen[np.unique(box.of(index_map))] += 1
+    assert (found[1.0][1:] > 80).all()  # a third each
+    assert (found[0.0][1:] < 30).all()
+
+
+def test_a_photograph_without_objects_is_cropped_anywhere() -> None:
+    rng = np.random.default_rng(0)
+    empty = Labels((3,), np.zeros((1, 50, 60), dtype=np.bool_), np.ones((50, 60), dtype=np.bool_))
+    for labels in (nothing((50, 60)), empty):
+        box = random_framing(labels, Augmentation(objects=1.0), rng).box
+        assert box.side >= 25
 
 
 def test_a_view_is_the_crop_resized_as_at_inference_and_then_mirrored() -> None:
@@ -70,7 +100,7 @@ def test_image_and_labels_stay_on_each_other() -> None:
     image = np.repeat((index_map * 255).astype(np.uint8)[..., None], 3, axis=2)
     labels = labels_of_map(index_map, 2)
     for seed in range(20):
-        framing = random_framing((70, 90), Augmentation(colour=0), np.random.default_rng(seed))
+        framing = random_framing(labels, Augmentation(colour=0), np.random.default_rng(seed))
         view = framing.window(image, 64)[..., 0] / 255
         shares = labels.shares(framing.box, 64, framing.flip)
         place = shares.classes.tolist().index(1) if 1 in shares.classes else None

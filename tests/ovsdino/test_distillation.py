@@ -19,6 +19,7 @@ from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.checkpoint import load_checkpoint, read_info
 from ovsdino.class_text import KnownNames
 from ovsdino.config import ModelConfig
+from ovsdino.data.labels import labels_of_map
 from ovsdino.data.samples import read_sample
 from ovsdino.distillation import Distillation, ScoreTeacher, distillation_loss
 from ovsdino.distributed import Ranks
@@ -26,7 +27,7 @@ from ovsdino.model import OVSDINO
 from ovsdino.nano import ConvStem, LocalBlock
 from ovsdino.preparation import prepare
 from ovsdino.settings import Distill
-from ovsdino.text_map import mapped, principal_map
+from ovsdino.text_map import distinguishing_map, mapped
 from ovsdino.trainer import fit
 from ovsdino.view_store import TaughtViews
 from ovsdino.views import _write_sparse
@@ -53,11 +54,29 @@ def test_the_divergence_is_that_of_the_softmaxes_at_every_place() -> None:
 
     p, q = softmax(teacher), softmax(student)
     expected = (p * np.log(p / q)).sum(axis=1).mean(axis=(1, 2))
-    found = distillation_loss(torch.from_numpy(student), torch.from_numpy(teacher), 0.1)
+    found = distillation_loss(torch.from_numpy(student) / 0.1, torch.from_numpy(teacher) / 0.1)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
+    same = torch.from_numpy(teacher)
+    torch.testing.assert_close(distillation_loss(same, same), torch.zeros(3))
+
+
+def test_a_student_whose_scale_and_cosines_make_the_teacher_s_logits_has_nothing_to_learn() -> None:
+    torch.manual_seed(0)
+    model = OVSDINO(ModelConfig(backbone="test_vit", window_px=64, embedding_dim=8, alignment=False))
+    text = torch.from_numpy(random_units(5, 8))
+    embeddings = torch.nn.functional.normalize(torch.randn(2, 8, 4, 4), dim=1)
+    cosines = model.scores(embeddings, text).detach()
+    loss = Distillation(text, 0.1, 1.0, frozenset())
+    with torch.no_grad():
+        model.score_scale.fill_(5.0)
+    sources = torch.tensor([0, 0])
     torch.testing.assert_close(
-        distillation_loss(torch.from_numpy(teacher), torch.from_numpy(teacher), 0.1), torch.zeros(3)
+        loss(model, embeddings, cosines * 0.5, sources), torch.tensor(0.0), atol=1e-6, rtol=0
     )
+    off = loss(model, embeddings, cosines, sources)  # the teacher is twice as sure
+    off.backward()
+    assert off > 1e-3
+    assert model.score_scale.grad < 0  # a larger scale would be better
 
 
 def test_images_of_undistilled_data_cost_nothing() -> None:
@@ -74,23 +93,24 @@ def test_images_of_undistilled_data_cost_nothing() -> None:
     assert both(model, embeddings, target, sources) > alone / 2
 
 
-@given(st.integers(1, 12), st.integers(0, 5))
-def test_of_all_maps_to_so_few_numbers_none_changes_inner_products_less(numbers: int, seed: int) -> None:
-    vectors = random_units(20, 12, seed)
-    matrix = principal_map(vectors, numbers)
+@given(st.integers(1, 11), st.integers(0, 5))
+def test_the_map_keeps_the_strongest_directions_but_the_common_one(numbers: int, seed: int) -> None:
+    vectors = unit(random_units(20, 12, seed) + 2 * random_units(1, 12, seed + 99))
+    matrix = distinguishing_map(vectors, numbers)
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(numbers), atol=1e-5)
-    gram, kept = vectors @ vectors.T, (vectors @ matrix.T) @ (vectors @ matrix.T).T
-    strengths = np.linalg.svd(vectors.astype(np.float64), compute_uv=False)[numbers:]
-    # Eckart and Young: the best rank-n approximation leaves exactly the smaller singular values.
-    assert np.linalg.norm(gram - kept) == pytest.approx(np.sqrt((strengths**4).sum()), abs=1e-4)
+    strengths = np.linalg.svd(vectors.astype(np.float64), compute_uv=False)
+    kept = np.linalg.svd((vectors @ matrix.T).astype(np.float64), compute_uv=False)
+    np.testing.assert_allclose(kept[:numbers], strengths[1 : numbers + 1], atol=1e-4)
 
 
-def test_as_many_numbers_as_there_are_keep_every_cosine() -> None:
-    vectors = random_units(20, 12)
-    short = mapped(principal_map(vectors, 12), vectors)
-    np.testing.assert_allclose(short @ short.T, vectors @ vectors.T, atol=1e-5)
+def test_names_that_have_much_in_common_lie_apart_in_the_shorter_space() -> None:
+    vectors = unit(random_units(20, 12) + 2 * random_units(1, 12, 99))
+    short = mapped(distinguishing_map(vectors, 11), vectors)
+    off = ~np.eye(20, dtype=bool)
+    assert (vectors @ vectors.T)[off].mean() > 0.7
+    assert abs((short @ short.T)[off].mean()) < 0.1
     with pytest.raises(ValueError, match="do not fill"):
-        principal_map(vectors, 13)
+        distinguishing_map(vectors, 12)
 
 
 def test_the_teacher_s_scores_are_its_cosines_on_the_wanted_grid() -> None:
@@ -255,7 +275,9 @@ def test_a_taught_view_has_fresh_colours_and_the_teacher_s_scores_of_its_own_cro
     taught = first.frozen.teacher
     np.testing.assert_array_equal(taught, later.frozen.teacher)
     _, sample = made.training.samples[1]
-    crop = made.training.framing((0, 1), (48, 64)).window(read_sample(sample)[0], 64, jitter=False)
+    crop = made.training.framing((0, 1), sample.labels((48, 64))).window(
+        read_sample(sample)[0], 64, jitter=False
+    )
     model, _ = load_checkpoint(teacher, "random:0")
     vectors, _ = KnownNames(config).all()
     with torch.no_grad():
@@ -283,7 +305,10 @@ def test_zeros_for_what_the_teacher_does_not_see_take_no_disk(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"shorten_text": 9}, "cannot be shortened to 9 numbers by the 6 names"),
+        (
+            {"shorten_text": 6},
+            "cannot be shortened to 6 numbers by the 6 names that are known; shorten them to 5",
+        ),
         ({"text_model": "ViT-L-14"}, r"trained for the text encoder open_clip ViT-B-16 openai.*ViT-L-14"),
     ],
 )
@@ -342,9 +367,9 @@ def test_views_that_only_their_labels_teach_are_new_every_epoch(world: World, te
     config.out.mkdir()
     training = prepare(config, Ranks(0, 1, torch.device("cpu")), lambda sentence: None).training
     first = next(place for place, (source, _) in enumerate(training.samples) if source == 1)
+    blank = labels_of_map(np.zeros((480, 640), np.uint8), 1)
     boxes = {
-        place: {training.framing((epoch, place), (480, 640)).box for epoch in range(6)}
-        for place in (0, first)
+        place: {training.framing((epoch, place), blank).box for epoch in range(6)} for place in (0, first)
     }
     assert len(boxes[0]) == 2
     assert len(boxes[first]) == 6

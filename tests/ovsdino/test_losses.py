@@ -152,16 +152,20 @@ def test_the_dice_loss_counts_by_its_factor(factor: float) -> None:
 
 
 def slow_cross_entropy(logits: Array, targets: Array, weights: Array, queried: Array) -> float:
-    """The softmax's cross-entropy by loops over images and cells."""
+    """The softmax's cross-entropy by loops over images, classes and cells."""
     found = []
     for image in range(len(logits)):
-        total = covered = 0.0
-        for row, column in np.ndindex(weights.shape[1:]):
-            asked = logits[image, queried[image] > 0, row, column]
-            share = targets[image, queried[image] > 0, row, column] * weights[image, row, column]
-            total -= float(share @ (asked - np.log(np.exp(asked).sum())))
-            covered += float(share.sum())
-        found.append(total / max(covered, 1.0))
+        total = roots = 0.0
+        for place in np.flatnonzero(queried[image]):
+            wrong = covered = 0.0
+            for row, column in np.ndindex(weights.shape[1:]):
+                asked = logits[image, queried[image] > 0, row, column]
+                share = targets[image, place, row, column] * weights[image, row, column]
+                wrong -= share * (logits[image, place, row, column] - np.log(np.exp(asked).sum()))
+                covered += share
+            total += np.sqrt(covered) * wrong / max(covered, 1.0)
+            roots += np.sqrt(covered)
+        found.append(total / max(roots, 1.0))
     return float(np.mean(found))
 
 
@@ -176,6 +180,19 @@ def test_the_cross_entropy_is_that_of_the_queried_classes(seed: int, factor: flo
     expected = losses["dice"] + losses["bce"] + factor * losses["cross_entropy"]
     torch.testing.assert_close(losses["seg"], expected)
     assert "cross_entropy" not in segmentation_losses(logits, targets, weights, queried)
+
+
+def test_the_cross_entropy_minds_a_small_class_more_than_its_area() -> None:
+    logits = torch.zeros(1, 2, 10, 10)
+    targets = torch.zeros(1, 2, 10, 10)
+    targets[:, 0], targets[:, 1, 0, :4] = 1, 1
+    targets[:, 0, 0, :4] = 0
+    weights, queried = torch.ones(1, 10, 10), torch.ones(1, 2, dtype=torch.bool)
+    logits[:, 0] = 3.0  # everything is taken for the large class
+    loss = segmentation_losses(logits, targets, weights, queried, cross_entropy_weight=1)["cross_entropy"]
+    right, wrong = np.log1p(np.exp(-3)), np.log1p(np.exp(3))
+    large, small = np.sqrt(96), np.sqrt(4)
+    assert loss.item() == pytest.approx((large * right + small * wrong) / (large + small), rel=1e-4)
 
 
 def test_an_image_without_any_label_costs_nothing_and_is_finite() -> None:
