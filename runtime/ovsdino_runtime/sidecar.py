@@ -115,6 +115,9 @@ class Sidecar:
             ]
             if sidecar.precision not in PRECISIONS or not all(isinstance(text, str) for text in texts):
                 raise ValueError("its precision, its machine or a hash is no text")
+            flags = (sidecar.hardware_compatible, sidecar.version_compatible)
+            if not all(isinstance(flag, bool) for flag in flags):
+                raise ValueError("what it is compatible with is not true or false")
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"it is incomplete ({error!r})") from error
         return sidecar

@@ -261,6 +261,8 @@ def test_a_broken_sidecar_is_no_sidecar(trt: StrictModule, bundle: Bundle, conte
         ("precision", "int8"),
         ("profile", [1, 3, 9]),
         ("islands", 3),
+        ("hardware_compatible", "false"),
+        ("version_compatible", 1),
     ],
 )
 def test_a_sidecar_with_a_field_of_a_wrong_kind_is_refused(
@@ -279,6 +281,24 @@ def test_an_engine_with_another_hash_than_its_sidecar_says_is_not_loaded(
     engine.write_bytes(engine.read_bytes() + b"x")
     message = _refusal(bundle)
     assert f"its SHA-256 is {sha256_of(engine)[:12]}…, its sidecar says {says[:12]}…" in message
+
+
+def test_an_engine_that_cannot_be_read_is_refused_and_another_that_matches_serves(
+    trt: StrictModule, bundle: Bundle, tmp_path: Path
+) -> None:
+    engine = write_engine(trt, bundle, "fp16")
+    content = engine.read_bytes()
+    engine.unlink()
+    engine.symlink_to(tmp_path / "gone")
+    assert f"the engine {engine} cannot be read: No such file" in _refusal(bundle)
+    engine.unlink()
+    engine.mkdir()
+    assert f"the engine {engine} cannot be read: Is a directory" in _refusal(bundle)
+    other = engine.with_name("z-fp16.engine")
+    other.write_bytes(content)
+    sidecar_of(other).write_text(sidecar_of(engine).read_text())
+    with open_trt(bundle) as backend:
+        assert backend.file.path == other
 
 
 @pytest.mark.parametrize(
