@@ -70,15 +70,15 @@ def graphs_of(bundle: Bundle, precision: Precision, progress: Progress = silent)
         progress: told what begins.
 
     Raises:
+        ExportError: the manifest does not say how the FP16 graph was derived.
         BackendUnavailable: a graph must be derived, and there is no ONNX Runtime (when it is asked for).
     """
     if precision == "fp32":
         return shipped_graphs(bundle, precision)
-    from ovsdino_export.fp16 import ensure_fp16  # noqa: PLC0415 - FP32 needs none of it
+    from ovsdino_export.fp16 import ensure_fp16, widenings_of  # noqa: PLC0415 - FP32 needs none of it
     from ovsdino_export.islands import WIDENINGS  # noqa: PLC0415 - as above
 
-    known = bundle.manifest.precisions.get("fp16", {})
-    shipped = int(known.get("widened", 0)) if bundle.has(IMAGE_GRAPH_FP16) else 0
+    shipped = widenings_of(bundle)
 
     def graph(level: int) -> Graph | None:
         if shipped + level > len(WIDENINGS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from ovsdino_export.pipeline import export_onnx
 from ovsdino_export.typed_graph import casts_of
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, MANIFEST, Bundle
-from ovsdino_runtime.errors import ParityError
+from ovsdino_runtime.errors import ExportError, ParityError
 from ovsdino_runtime.metrics import GATES, agreement
 
 if TYPE_CHECKING:
@@ -97,6 +98,25 @@ def test_deriving_it_again_replaces_it_and_keeps_what_a_device_built(bundle: Pat
     widened = [island for island in record["islands"] if island["reason"].startswith("widened")]
     assert len(widened) >= WIDENINGS[0] * 100 / 2
     assert sum(island["reason"] == "asked for by operator" for island in record["islands"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("record", "unsaid"),
+    [
+        ({"widened": "often"}, "how often the islands were widened"),
+        ({"widened": None}, "how often the islands were widened"),
+        ({"islands": 3}, "which nodes stay in FP32, and why"),
+        ({"islands": [{"node": "Div_9"}]}, "which nodes stay in FP32, and why"),
+    ],
+)
+def test_a_manifest_that_does_not_say_how_fp16_was_derived_is_one_error_with_the_remedy(
+    bundle: Path, record: dict[str, object], unsaid: str
+) -> None:
+    opened = Bundle.open(bundle)
+    files = {**opened.manifest.files, IMAGE_GRAPH_FP16: opened.manifest.files[IMAGE_GRAPH]}
+    manifest = dataclasses.replace(opened.manifest, files=files, precisions={"fp16": record})
+    with pytest.raises(ExportError, match=f"{unsaid} in .*; derive it again with `ovsdino-export fp16 "):
+        ensure_fp16(Bundle(bundle, manifest), widen=1)
 
 
 def test_what_misses_the_gates_leaves_the_bundle_as_it_was(
