@@ -114,12 +114,13 @@ def build_baked_engine(
         proof = _by_onnxruntime(baked)
     reference, source = proof.outputs, proof.source
 
-    def judge(outputs: NDArray[np.generic]) -> Verdict:
-        if outputs.shape != reference.shape:
-            return {}, [f"its output is {outputs.shape} where {source} gives {reference.shape}"]
-        if np.issubdtype(reference.dtype, np.integer):
-            return labels_agreement(reference, outputs, gate)
-        return scores_agreement(reference.astype(np.float32), outputs.astype(np.float32), gate)
+    def judge(outputs: NDArray[np.generic], which: NDArray[np.intp]) -> Verdict:
+        wanted = reference[which]
+        if outputs.shape != wanted.shape:
+            return {}, [f"its output is {outputs.shape} where {source} gives {wanted.shape}"]
+        if np.issubdtype(wanted.dtype, np.integer):
+            return labels_agreement(wanted, outputs, gate)
+        return scores_agreement(wanted.astype(np.float32), outputs.astype(np.float32), gate)
 
     tried = attempt(shop, baked.file, baked.islands, proof.inputs, judge, options, progress)
     if tried.failures:

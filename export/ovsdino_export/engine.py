@@ -77,10 +77,11 @@ def _golden(bundle: Bundle, options: BuildOptions) -> tuple[NDArray[np.uint8], J
     windows, reference = load_golden(bundle.file(GOLDEN))
     embeddings = bundle.embeddings().embeddings
 
-    def judge(outputs: NDArray[np.generic]) -> Verdict:
-        if outputs.shape != reference.shape:
-            return {}, [f"its output is {outputs.shape} where PyTorch gives {reference.shape}"]
-        agreed = agreement(reference, outputs.astype(np.float32), embeddings)
+    def judge(outputs: NDArray[np.generic], which: NDArray[np.intp]) -> Verdict:
+        wanted = reference[which]
+        if outputs.shape != wanted.shape:
+            return {}, [f"its output is {outputs.shape} where PyTorch gives {wanted.shape}"]
+        agreed = agreement(wanted, outputs.astype(np.float32), embeddings)
         return agreed.as_dict(), agreed.failures(GATES[options.precision])
 
     return windows, judge

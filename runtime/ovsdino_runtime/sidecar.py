@@ -63,8 +63,8 @@ class Sidecar:
         profile: the batches it takes.
         hardware_compatible: whether it was built for every GPU from Ampere on.
         version_compatible: whether later TensorRT releases of the same major version load it.
-        built: layers of the parsed network by the type they compute in, and the inspector's share of
-            half-precision layers in the engine.
+        built: layers of the parsed network by the type they compute in, the inspector's share of
+            half-precision layers in the engine, and the batches that were held against PyTorch.
         islands: nodes that compute in FP32 in an FP16 engine, with reasons.
         parity: agreement with PyTorch's golden outputs, measured on the machine.
         settings: what the builder was told.
