@@ -86,12 +86,17 @@ def graphs_of(bundle: Bundle, precision: Precision, progress: Progress = silent)
         try:
             return graph_of(ensure_fp16(bundle, widen=shipped + level, progress=progress), precision)
         except BackendUnavailable as error:
-            raise BackendUnavailable(
-                f"{IMAGE_GRAPH_FP16} cannot be derived or widened here: {error}; or derive it with "
-                f"`{command_on(bundle, 'ovsdino-export fp16')}` where the bundle was exported"
-            ) from error
+            raise underivable(bundle, error) from error
 
     return graph
+
+
+def underivable(bundle: Bundle, error: BackendUnavailable) -> BackendUnavailable:
+    """Return what to raise where an FP16 graph cannot be derived, or widened, for want of something."""
+    return BackendUnavailable(
+        f"{IMAGE_GRAPH_FP16} cannot be derived or widened here: {error}; or derive it with "
+        f"`{command_on(bundle, 'ovsdino-export fp16')}` where the bundle was exported"
+    )
 
 
 def graph_of(bundle: Bundle, precision: Precision) -> Graph:

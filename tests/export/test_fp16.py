@@ -169,6 +169,36 @@ def test_it_runs_without_torch(bundle: Path) -> None:
     assert "agreement with FP32" in done.stdout
 
 
+@pytest.mark.parametrize("classes", [(), ("--classes", "car,road")])
+def test_a_dry_run_derives_the_graph_a_build_would_derive_and_leaves_the_bundle_as_it_is(
+    bundle: Path,
+    classes: tuple[str, ...],
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {item.name: item.read_bytes() for item in bundle.iterdir()}
+    graph = bundle.parent / "cars.onnx" if classes else bundle / IMAGE_GRAPH_FP16
+    words = ("trt", bundle, "--fp16", "--dry-run", *classes, *(("--out", graph) if classes else ()))
+    assert call(cli.main, *words, "--json") == 0
+    said = capsys.readouterr()
+    plan = json.loads(said.out)
+    assert plan["graph"] == str(graph)
+    assert f"--onnx={graph} " in plan["trtexec"]["11.x"]
+    assert f"`ovsdino-export fp16 {bundle}` keeps one" in said.err
+    assert {item.name: item.read_bytes() for item in bundle.iterdir()} == before
+    assert not (bundle.parent / "cars.onnx").exists()
+    _, half = write_fp16(Bundle.open(bundle))
+    assert [island.as_dict() for island in half.islands] == plan["islands"][: len(half.islands)]
+    shutil.rmtree(bundle)
+    bundle.mkdir()
+    for name, content in before.items():
+        (bundle / name).write_bytes(content)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert call(cli.main, *words) == 1
+    assert "cannot be derived or widened here: there is no ONNX Runtime" in capsys.readouterr().err
+
+
 def test_an_even_choice_has_both_ends() -> None:
     assert evenly(list(range(10)), 4) == [0, 3, 6, 9]
     assert evenly([5], 4) == [5]
