@@ -94,10 +94,10 @@ def _examine(
     """Return the engine if it may be loaded, else why not; neither if it is of another precision."""
     source = sidecar_of(path)
     named = not any(path.name.endswith(f"-{name}.engine") for name in PRECISIONS if name != wanted)
-    if not source.is_file():
-        reason = f"the engine {path} has no sidecar {source.name}, and loading one runs native code"
-        return None, reason if named else None
     try:
+        if not source.is_file():
+            reason = f"the engine {path} has no sidecar {source.name}, and loading one runs native code"
+            return None, reason if named else None
         if source.stat().st_size > _SIDECAR_LIMIT_BYTES:
             raise ValueError("it is too large for one")
         sidecar = Sidecar.from_json(source.read_text(encoding="utf-8"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gc
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -239,6 +241,22 @@ def test_an_engine_without_its_sidecar_is_not_loaded(trt: StrictModule, bundle: 
     assert "has no sidecar" in message
     assert "runs native code" in message
     assert f"rebuild it here with `ovsdino-export trt {bundle.path} --fp16`" in message
+
+
+def test_a_folder_that_can_be_listed_but_not_entered_is_one_error(
+    trt: StrictModule, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_engine(trt, bundle, "fp16")
+    known, folder = Path.stat, bundle.path / "engines"
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return known(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(Path, "is_file", lambda path: bool(path.stat()))  # as Python before 3.14 asks
+    assert "Permission denied" in _refusal(bundle)
 
 
 @pytest.mark.parametrize(
