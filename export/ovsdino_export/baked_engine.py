@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ovsdino_export.baked_contract import baked_input
 from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
-from ovsdino_export.engine import write_engine
+from ovsdino_export.engine import require_writable, write_engine
 from ovsdino_export.engine_attempt import Verdict, attempt, workshop
 from ovsdino_export.light_graph import load_light
 from ovsdino_export.verify import golden_windows, labels_agreement, run_onnx, scores_agreement
@@ -108,6 +108,7 @@ def build_baked_engine(
     """
     progress = progress or Silent()
     shop = workshop()
+    require_writable(baked.path.parent)
     path, gate = baked.path, GATES[options.precision]
     if proof is None:
         progress.step("results in ONNX Runtime")

@@ -331,6 +331,17 @@ def test_where_the_bundle_cannot_be_written_to_the_engine_goes_to_the_users_cach
     assert engine_files(bundle) == [built.path]
 
 
+def test_where_nothing_can_be_written_no_build_begins(
+    trt: StrictModule, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bundle.path / "engines").write_text("a file in the way")
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match=rf"nowhere: not into {bundle.path}/engines nor {tmp_path}/file/"):
+        build_engine(bundle, BuildOptions())
+    assert trt.built == []
+
+
 def test_without_cuda_graphs_the_golden_check_runs_all_the_same_and_says_so(
     trt: StrictModule, bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
