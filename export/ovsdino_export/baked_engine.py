@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ovsdino_export.baked_contract import baked_input
 from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
-from ovsdino_export.engine import write_engine
+from ovsdino_export.engine import require_writable, write_engine
 from ovsdino_export.engine_attempt import Verdict, attempt, workshop
 from ovsdino_export.light_graph import load_light
 from ovsdino_export.verify import golden_windows, labels_agreement, run_onnx, scores_agreement
@@ -108,18 +108,20 @@ def build_baked_engine(
     """
     progress = progress or Silent()
     shop = workshop()
+    require_writable(baked.path.parent)
     path, gate = baked.path, GATES[options.precision]
     if proof is None:
         progress.step("results in ONNX Runtime")
         proof = _by_onnxruntime(baked)
     reference, source = proof.outputs, proof.source
 
-    def judge(outputs: NDArray[np.generic]) -> Verdict:
-        if outputs.shape != reference.shape:
-            return {}, [f"its output is {outputs.shape} where {source} gives {reference.shape}"]
-        if np.issubdtype(reference.dtype, np.integer):
-            return labels_agreement(reference, outputs, gate)
-        return scores_agreement(reference.astype(np.float32), outputs.astype(np.float32), gate)
+    def judge(outputs: NDArray[np.generic], which: NDArray[np.intp]) -> Verdict:
+        wanted = reference[which]
+        if outputs.shape != wanted.shape:
+            return {}, [f"its output is {outputs.shape} where {source} gives {wanted.shape}"]
+        if np.issubdtype(wanted.dtype, np.integer):
+            return labels_agreement(wanted, outputs, gate)
+        return scores_agreement(wanted.astype(np.float32), outputs.astype(np.float32), gate)
 
     tried = attempt(shop, baked.file, baked.islands, proof.inputs, judge, options, progress)
     if tried.failures:

@@ -76,6 +76,7 @@ def shown() -> Iterator[BuildProgress]:
         file=sys.stderr,
         bar_format="{desc:<28}{bar:24} {elapsed} {postfix}",
         leave=False,
+        delay=1e-3,  # before the first step there is no bar: an error then stands alone in its line
     ) as bar:
         lock = threading.Lock()  # TensorRT reports from several threads
 

@@ -14,7 +14,9 @@ from ovsdino_export.builder import BuildOptions
 from ovsdino_export.bundle_baking import Asked, asked_of, bake, expected_outputs
 from ovsdino_export.dry_run import Plan, nameless_engine, plan_build
 from ovsdino_export.engine_attempt import workshop
-from ovsdino_export.graph_source import Graph, Widening, graph_of, graphs_of
+from ovsdino_export.graph_source import Graph, Widening, graphs_of
+from ovsdino_export.planned_graph import planned_graph
+from ovsdino_export.steps import Progress, silent
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime.background import Background
 from ovsdino_runtime.bundle import GOLDEN, Bundle
@@ -78,18 +80,19 @@ def plan_classes_engine(
     output: OutputKind,
     background: Background,
     options: BuildOptions,
+    progress: Progress = silent,
 ) -> Plan:
     """Return what `build_classes_engine` would build; nothing stays on disk.
 
     Raises:
         VocabularyError, ExportError: as `build_classes_engine`.
+        BackendUnavailable, OutputError: as `planned_graph`.
     """
-    graph = graph_of(bundle, options.precision)
-    with tempfile.TemporaryDirectory() as folder:
+    with planned_graph(bundle, options.precision, progress) as graph, tempfile.TemporaryDirectory() as folder:
         path = bake(graph, asked_of(graph, classes, background), output, Path(folder) / out.name)
         baked: BakedFile = read_baked(path)
         target = out.with_name(f"{out.stem}-{nameless_engine(options.precision)}")
-        return plan_build(path, baked.islands, options, target)
+        return plan_build(path, baked.islands, options, target, source=out)
 
 
 def proof_of(graph: Graph, asked: Asked, output: OutputKind) -> Proof:

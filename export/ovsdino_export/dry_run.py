@@ -47,7 +47,14 @@ class Plan:
     trtexec: dict[str, str]
 
 
-def plan_build(path: Path, islands: Sequence[Mapping[str, str]], options: BuildOptions, target: Path) -> Plan:
+def plan_build(
+    path: Path,
+    islands: Sequence[Mapping[str, str]],
+    options: BuildOptions,
+    target: Path,
+    *,
+    source: Path | None = None,
+) -> Plan:
     """Return what would be built, after holding the graph against what TensorRT takes.
 
     Args:
@@ -55,17 +62,18 @@ def plan_build(path: Path, islands: Sequence[Mapping[str, str]], options: BuildO
         islands: nodes that may compute in FP32 in an FP16 engine: `node`, `op` and `reason` of each.
         options: precision, batches and what the builder is told.
         target: what to call the engine in trtexec's command line.
+        source: what the ONNX file will be called when it is built; by default what it is called now.
 
     Raises:
         ExportError: the graph goes beyond TensorRT's operators, or its types are not those asked for.
     """
     check_file(path)
-    model = load_light(path)
+    model, source = load_light(path), source or path
     check_graph(model, options.precision, [item["node"] for item in islands])
     taken, given = model.graph.input[0], model.graph.output[0]
     item_shape = _item_shape(taken)
     return Plan(
-        graph=str(path),
+        graph=str(source),
         precision=options.precision,
         input=_described(taken),
         output=_described(given),
@@ -78,7 +86,7 @@ def plan_build(path: Path, islands: Sequence[Mapping[str, str]], options: BuildO
         islands=tuple(dict(item) for item in islands),
         memory_mb=_memory_mb(model, options.profile.most),
         trtexec={
-            f"{release}.x": trtexec_command(release, path, target, taken.name, item_shape, options)
+            f"{release}.x": trtexec_command(release, source, target, taken.name, item_shape, options)
             for release in RELEASES
         },
     )

@@ -53,6 +53,7 @@ def build_engine(
     """
     progress = progress or Silent()
     shop = workshop()
+    require_writable(*engine_folders(bundle))  # a build takes minutes
     widening = Widening(graphs or graphs_of(bundle, options.precision, progress.step))
     failures: Sequence[str] = ()
     for graph in widening:
@@ -77,10 +78,11 @@ def _golden(bundle: Bundle, options: BuildOptions) -> tuple[NDArray[np.uint8], J
     windows, reference = load_golden(bundle.file(GOLDEN))
     embeddings = bundle.embeddings().embeddings
 
-    def judge(outputs: NDArray[np.generic]) -> Verdict:
-        if outputs.shape != reference.shape:
-            return {}, [f"its output is {outputs.shape} where PyTorch gives {reference.shape}"]
-        agreed = agreement(reference, outputs.astype(np.float32), embeddings)
+    def judge(outputs: NDArray[np.generic], which: NDArray[np.intp]) -> Verdict:
+        wanted = reference[which]
+        if outputs.shape != wanted.shape:
+            return {}, [f"its output is {outputs.shape} where PyTorch gives {wanted.shape}"]
+        agreed = agreement(wanted, outputs.astype(np.float32), embeddings)
         return agreed.as_dict(), agreed.failures(GATES[options.precision])
 
     return windows, judge
@@ -129,6 +131,24 @@ def write_engine(
         )
         staged_sidecar.write_text(sidecar.to_json(), encoding="utf-8")
     return EngineFile(path=path, sidecar=sidecar)
+
+
+def require_writable(*folders: Path) -> None:
+    """Let no build begin whose engine could be written into none of these folders; nothing is made.
+
+    Raises:
+        OutputError: neither they nor what they would be made in can be written to.
+    """
+    for folder in folders:
+        above = (folder, *folder.absolute().parents)
+        there = next(path for path in above if os.access(path, os.F_OK))
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return
+    named = " nor ".join(str(folder) for folder in folders)
+    raise OutputError(
+        f"the engine could be written nowhere: not into {named}; make one of them writable, or work on "
+        "a copy where you may write"
+    )
 
 
 def writable_folder(bundle: Bundle) -> Path:

@@ -23,8 +23,9 @@ from ovsdino_runtime.backends.trt_engine import TrtEngine
 from ovsdino_runtime.sidecar import Machine
 
 Verdict = tuple[Mapping[str, float], Sequence[str]]
-Judge = Callable[[NDArray[np.generic]], Verdict]
-"""From an engine's outputs to how they agree with the reference, and what misses the gates."""
+Judge = Callable[[NDArray[np.generic], NDArray[np.intp]], Verdict]
+"""From outputs, and the numbers of the inputs they are of, to how they agree with the reference, and what
+misses the gates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Attempt:
 
     Attributes:
         plan: the serialised engine.
-        built: layers by type and the inspector's share, for the sidecar.
+        built: layers by type, the inspector's share and the batches that were tried, for the sidecar.
         parity: how its outputs agree with the reference.
         failures: what misses the gates; empty if it may be written.
     """
@@ -85,7 +86,7 @@ def attempt(
         shop: TensorRT and a GPU.
         path: the ONNX file.
         islands: nodes that may compute in FP32 in an FP16 engine: `node`, `op` and `reason` of each.
-        inputs: what the engine is tried on, at least two.
+        inputs: what the engine is tried on.
         judge: decides on its outputs.
         options: precision, batches and what the builder is told.
         progress: told what begins.
@@ -109,21 +110,33 @@ def attempt(
     del parsed  # a Jetson's memory holds the weights once
     progress.step("running golden inputs")
     with TrtEngine(plan, trt, shop.runtime, host_code=options.version_compatible) as engine:
-        parity, failures = judge(_outputs(engine, inputs))
+        parity, failures = _held_against(judge, engine, inputs)
         built = {
             "layers": types.as_dict(),
+            "batches_proven": _batches(engine),
             "inspector_half_share": half_share(engine.inspect()),
             "activation_bytes": engine.activation_bytes,
         }
     return Attempt(plan=plan, built=built, parity=parity, failures=failures)
 
 
-def _outputs(engine: TrtEngine, inputs: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return an engine's outputs: the first input alone, the others in batches as large as it takes.
+def _held_against(judge: Judge, engine: TrtEngine, inputs: NDArray[np.generic]) -> Verdict:
+    """Return the verdict on every input alone, and what is missed in a full batch, in whatever place.
 
-    Every batch runs twice, so that what a recorded CUDA graph gives is what is judged.
+    A batch size may have kernels of its own, so the usual and the largest one are filled with the inputs,
+    repeated. Everything runs twice: what a recorded CUDA graph gives is what is judged.
     """
-    parts = [inputs[:1], inputs[1:]]
-    for part in parts:
-        engine.run(part)
-    return np.concatenate([engine.run(part) for part in parts])
+    parity: Mapping[str, float] = {}
+    for size in _batches(engine):
+        which = np.arange(len(inputs) if size == 1 else size) % len(inputs)
+        parts = np.split(which, len(which) // size)
+        engine.run(inputs[parts[0]])
+        found, failures = judge(np.concatenate([engine.run(inputs[part]) for part in parts]), which)
+        parity = parity or found
+        if failures:
+            return parity, failures if size == 1 else [f"in batches of {size}: {text}" for text in failures]
+    return parity, ()
+
+
+def _batches(engine: TrtEngine) -> list[int]:
+    return sorted({1, engine.profile.usual, engine.profile.most})

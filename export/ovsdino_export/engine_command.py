@@ -6,16 +6,18 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Optional, TypeGuard
 
 import typer
 
 from ovsdino_export.baked_options import PANEL, Background, Output
 from ovsdino_export.build_progress import shown
+from ovsdino_export.engine_report import derived_note, engine_lines
 from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
     from ovsdino_export.builder import BuildOptions
+    from ovsdino_export.dry_run import Plan
     from ovsdino_runtime.engines import EngineFile
     from ovsdino_runtime.sidecar import BatchProfile
 
@@ -154,19 +156,31 @@ def _profile(text: str) -> BatchProfile:
 def _tell(source: Path | None, options: BuildOptions, *, as_json: bool) -> None:
     with needing("tensorrt", "building an engine"):
         from ovsdino_export.baked_engine import read_baked
-        from ovsdino_export.dry_run import as_document, nameless_engine, plan_build, plan_lines
-        from ovsdino_export.graph_source import graph_of
-    from ovsdino_runtime.builtin import open_bundle
+        from ovsdino_export.dry_run import nameless_engine, plan_build
+        from ovsdino_export.planned_graph import planned_graph
+    from ovsdino_runtime.builtin import derived_folder, open_bundle
     from ovsdino_runtime.bundle import ENGINES
 
-    name = nameless_engine(options.precision)
+    name, note = nameless_engine(options.precision), None
     if _is_baked(source):
         baked = read_baked(source)
         plan = plan_build(source, baked.islands, options, source.with_name(f"{source.stem}-{name}"))
     else:
         bundle = open_bundle(source)
-        graph = graph_of(bundle, options.precision)
-        plan = plan_build(graph.path, graph.islands, options, bundle.path / ENGINES / name)
+        with shown() as progress, planned_graph(bundle, options.precision, progress.step) as graph:
+            folder = derived_folder(bundle)
+            plan = plan_build(
+                graph.path, graph.islands, options, folder / ENGINES / name, source=folder / graph.name
+            )
+        note = derived_note(bundle, options.precision)
+    _show_plan(plan, note, as_json=as_json)
+
+
+def _show_plan(plan: Plan, note: str | None, *, as_json: bool) -> None:
+    from ovsdino_export.dry_run import as_document, plan_lines
+
+    if note is not None:
+        print(f"note: {note}", file=sys.stderr)
     print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
 
 
@@ -183,7 +197,6 @@ def _classes(
 ) -> None:
     with needing("tensorrt", "building an engine"):
         from ovsdino_export.classes_engine import build_classes_engine, plan_classes_engine
-        from ovsdino_export.dry_run import as_document, plan_lines
     from ovsdino_runtime.background import parse_background
     from ovsdino_runtime.builtin import open_bundle
     from ovsdino_runtime.queries import parse_classes
@@ -191,10 +204,17 @@ def _classes(
     names, policy = parse_classes(classes), parse_background(background)
     bundle = open_bundle(source, to_write=not dry_run)
     if dry_run:
-        plan = plan_classes_engine(
-            bundle, names, out, output=output.value, background=policy, options=options
-        )
-        print(json.dumps(as_document(plan), indent=2) if as_json else "\n".join(plan_lines(plan)))
+        with shown() as progress:
+            plan = plan_classes_engine(
+                bundle,
+                names,
+                out,
+                output=output.value,
+                background=policy,
+                options=options,
+                progress=progress.step,
+            )
+        _show_plan(plan, derived_note(bundle, options.precision), as_json=as_json)
         return
     with shown() as progress:
         engine, notes = build_classes_engine(
@@ -224,20 +244,4 @@ def _show(engine: EngineFile, *, as_json: bool) -> None:
         document = {"engine": str(engine.path), "sidecar": dataclasses.asdict(engine.sidecar)}
         print(json.dumps(document, indent=2))
     else:
-        print("\n".join(_described(engine)))
-
-
-def _described(engine: EngineFile) -> list[str]:
-    sidecar = engine.sidecar
-    layers: dict[str, Any] = sidecar.built["layers"]
-    share = sidecar.built["inspector_half_share"]
-    lines = [
-        f"{engine.path}: {sidecar.bytes / 1e6:.1f} MB, batches of {sidecar.profile.least} to "
-        f"{sidecar.profile.most}",
-        f"layers of the network: {layers['half']} in FP16, {layers['full']} in FP32, {layers['casts']} casts",
-        f"agreement with {sidecar.built.get('reference', 'PyTorch')}: "
-        + ", ".join(f"{name} {value:.7g}" for name, value in sidecar.parity.items()),
-    ]
-    if share is not None:
-        lines.insert(2, f"TensorRT's inspector: {share:.0%} of the engine's layers touch FP16")
-    return lines
+        print("\n".join(engine_lines(engine)))

@@ -18,7 +18,9 @@ from ovsdino_export.steps import Progress, silent
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime.backends.recording import RecordingBackend
 from ovsdino_runtime.backends.selection import open_backend
+from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle, revised_bundle
+from ovsdino_runtime.errors import ExportError
 from ovsdino_runtime.segmenter import Segmenter
 
 T = TypeVar("T")
@@ -38,13 +40,46 @@ def ensure_fp16(bundle: Bundle, *, widen: int = 0, progress: Progress = silent) 
 
     Raises:
         ParityError: FP16 misses its gates.
+        ExportError: the manifest does not say how the graph was derived.
         OutputError: the bundle cannot be replaced.
     """
-    known = bundle.manifest.precisions.get(PRECISION, {})
-    if bundle.has(IMAGE_GRAPH_FP16) and int(known.get("widened", 0)) >= widen:
+    if bundle.has(IMAGE_GRAPH_FP16) and widenings_of(bundle) >= widen:
         return bundle
-    kept = [Island(**item) for item in known.get("islands", ())]
-    return write_fp16(bundle, kept=kept, widen=widen, progress=progress)[0]
+    return write_fp16(bundle, kept=islands_of(bundle), widen=widen, progress=progress)[0]
+
+
+def widenings_of(bundle: Bundle) -> int:
+    """Return how often the islands of a bundle's FP16 graph were widened; 0 where it has no such graph.
+
+    Raises:
+        ExportError: the manifest does not say it.
+    """
+    if not bundle.has(IMAGE_GRAPH_FP16):
+        return 0
+    widened = bundle.manifest.precisions.get(PRECISION, {}).get("widened", 0)
+    if not isinstance(widened, int):
+        raise ExportError(_unsaid(bundle, "how often the islands were widened"))
+    return widened
+
+
+def islands_of(bundle: Bundle) -> list[Island]:
+    """Return the islands that a bundle's manifest names; none where FP16 was never derived.
+
+    Raises:
+        ExportError: what it names are no islands.
+    """
+    try:
+        named = bundle.manifest.precisions.get(PRECISION, {}).get("islands", ())
+        return [Island(**{key: str(item[key]) for key in ("node", "op", "reason")}) for item in named]
+    except (KeyError, TypeError) as error:
+        raise ExportError(_unsaid(bundle, "which nodes stay in FP32, and why")) from error
+
+
+def _unsaid(bundle: Bundle, what: str) -> str:
+    return (
+        f"the manifest of {bundle.path} does not say {what} in {IMAGE_GRAPH_FP16}; derive it again with "
+        f"`{command_on(bundle, 'ovsdino-export fp16')}`"
+    )
 
 
 def write_fp16(

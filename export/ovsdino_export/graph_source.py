@@ -70,15 +70,15 @@ def graphs_of(bundle: Bundle, precision: Precision, progress: Progress = silent)
         progress: told what begins.
 
     Raises:
+        ExportError: the manifest does not say how the FP16 graph was derived.
         BackendUnavailable: a graph must be derived, and there is no ONNX Runtime (when it is asked for).
     """
     if precision == "fp32":
         return shipped_graphs(bundle, precision)
-    from ovsdino_export.fp16 import ensure_fp16  # noqa: PLC0415 - FP32 needs none of it
+    from ovsdino_export.fp16 import ensure_fp16, widenings_of  # noqa: PLC0415 - FP32 needs none of it
     from ovsdino_export.islands import WIDENINGS  # noqa: PLC0415 - as above
 
-    known = bundle.manifest.precisions.get("fp16", {})
-    shipped = int(known.get("widened", 0)) if bundle.has(IMAGE_GRAPH_FP16) else 0
+    shipped = widenings_of(bundle)
 
     def graph(level: int) -> Graph | None:
         if shipped + level > len(WIDENINGS):
@@ -86,12 +86,17 @@ def graphs_of(bundle: Bundle, precision: Precision, progress: Progress = silent)
         try:
             return graph_of(ensure_fp16(bundle, widen=shipped + level, progress=progress), precision)
         except BackendUnavailable as error:
-            raise BackendUnavailable(
-                f"{IMAGE_GRAPH_FP16} cannot be derived or widened here: {error}; or derive it with "
-                f"`{command_on(bundle, 'ovsdino-export fp16')}` where the bundle was exported"
-            ) from error
+            raise underivable(bundle, error) from error
 
     return graph
+
+
+def underivable(bundle: Bundle, error: BackendUnavailable) -> BackendUnavailable:
+    """Return what to raise where an FP16 graph cannot be derived, or widened, for want of something."""
+    return BackendUnavailable(
+        f"{IMAGE_GRAPH_FP16} cannot be derived or widened here: {error}; or derive it with "
+        f"`{command_on(bundle, 'ovsdino-export fp16')}` where the bundle was exported"
+    )
 
 
 def graph_of(bundle: Bundle, precision: Precision) -> Graph:

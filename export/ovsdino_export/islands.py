@@ -198,7 +198,7 @@ class Choice:
 
 
 def reasons(islands: Iterable[Island]) -> Mapping[str, int]:
-    """Return how many islands have each reason, the text before its first figure standing for it."""
+    """Return how many islands have each reason, in the order in which they were found."""
     counted: dict[str, int] = {}
     for island in islands:
         counted[island.reason] = counted.get(island.reason, 0) + 1

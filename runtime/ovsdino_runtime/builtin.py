@@ -56,6 +56,12 @@ def is_built_in(bundle: Bundle) -> bool:
     return bundle.path == (copy if copy is not None and _is_there(copy) else BUILT_IN)
 
 
+def derived_folder(bundle: Bundle) -> Path:
+    """Return the folder that what is derived from a bundle goes into: its own, or that of the copy."""
+    copy = _copy() if bundle.path == BUILT_IN else None
+    return bundle.path if copy is None else copy
+
+
 def command_on(bundle: Bundle, command: str) -> str:
     """Return a command with the bundle's folder behind it, quoted; without where it is the default."""
     return command if is_built_in(bundle) else f"{command} {shlex.quote(str(bundle.path))}"

@@ -94,10 +94,10 @@ def _examine(
     """Return the engine if it may be loaded, else why not; neither if it is of another precision."""
     source = sidecar_of(path)
     named = not any(path.name.endswith(f"-{name}.engine") for name in PRECISIONS if name != wanted)
-    if not source.is_file():
-        reason = f"the engine {path} has no sidecar {source.name}, and loading one runs native code"
-        return None, reason if named else None
     try:
+        if not source.is_file():
+            reason = f"the engine {path} has no sidecar {source.name}, and loading one runs native code"
+            return None, reason if named else None
         if source.stat().st_size > _SIDECAR_LIMIT_BYTES:
             raise ValueError("it is too large for one")
         sidecar = Sidecar.from_json(source.read_text(encoding="utf-8"))
@@ -110,14 +110,22 @@ def _examine(
         mismatches.append(f"it was built from {', '.join(sidecar.onnx)}, not from {GRAPHS[wanted]}")
     if mismatches:
         return None, f"the engine {path} does not fit: {'; '.join(mismatches)}"
-    digest = sha256_of(path)
-    if digest != sidecar.sha256:
-        reason = (
-            f"the engine {path} has changed: its SHA-256 is {digest[:12]}…, its sidecar says "
-            f"{sidecar.sha256[:12]}…"
-        )
-        return None, reason
-    return EngineFile(path=path, sidecar=sidecar), None
+    refusal = _unlike(path, sidecar)
+    return (None, refusal) if refusal else (EngineFile(path=path, sidecar=sidecar), None)
+
+
+def _unlike(path: Path, sidecar: Sidecar) -> str | None:
+    """Return why an engine's content is not what its sidecar says; None if it is."""
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        return f"the engine {path} cannot be read: {error.strerror or error}"
+    if digest == sidecar.sha256:
+        return None
+    return (
+        f"the engine {path} has changed: its SHA-256 is {digest[:12]}…, its sidecar says "
+        f"{sidecar.sha256[:12]}…"
+    )
 
 
 def graph_files(bundle: Bundle, graph: str) -> Iterator[str]:

@@ -63,8 +63,8 @@ class Sidecar:
         profile: the batches it takes.
         hardware_compatible: whether it was built for every GPU from Ampere on.
         version_compatible: whether later TensorRT releases of the same major version load it.
-        built: layers of the parsed network by the type they compute in, and the inspector's share of
-            half-precision layers in the engine.
+        built: layers of the parsed network by the type they compute in, the inspector's share of
+            half-precision layers in the engine, and the batches that were held against PyTorch.
         islands: nodes that compute in FP32 in an FP16 engine, with reasons.
         parity: agreement with PyTorch's golden outputs, measured on the machine.
         settings: what the builder was told.
@@ -115,6 +115,9 @@ class Sidecar:
             ]
             if sidecar.precision not in PRECISIONS or not all(isinstance(text, str) for text in texts):
                 raise ValueError("its precision, its machine or a hash is no text")
+            flags = (sidecar.hardware_compatible, sidecar.version_compatible)
+            if not all(isinstance(flag, bool) for flag in flags):
+                raise ValueError("what it is compatible with is not true or false")
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"it is incomplete ({error!r})") from error
         return sidecar

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from ovsdino_export.pipeline import export_onnx
 from ovsdino_runtime.backends.trt import open_trt
 from ovsdino_runtime.bundle import Bundle, revised_bundle
 from ovsdino_runtime.engines import find_engine, sidecar_of
-from ovsdino_runtime.errors import BackendUnavailable, ExportError, ParityError
+from ovsdino_runtime.errors import BackendUnavailable, ExportError, OutputError, ParityError
 from ovsdino_runtime.files import sha256_of
 from tests.standins.release import install
 
@@ -167,6 +168,16 @@ def test_an_engine_whose_outputs_differ_from_onnx_runtimes_is_not_written(
     with pytest.raises(ParityError, match="does not compute what ONNX Runtime CPU"):
         build_baked_engine(read_baked(baked_file), FP32)
     assert {path.name for path in tmp_path.iterdir()} == {"cars.onnx", "cache"}
+
+
+def test_where_the_engine_could_not_be_written_no_build_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, baked_file: Path
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    monkeypatch.setattr("os.access", lambda path, mode: mode == os.F_OK)
+    with pytest.raises(OutputError, match=f"nowhere: not into {tmp_path};"):
+        build_baked_engine(read_baked(baked_file), FP32)
+    assert trt.built == []
 
 
 def test_an_fp32_graph_asked_for_in_fp16_says_what_to_do(

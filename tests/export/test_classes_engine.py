@@ -182,7 +182,8 @@ def test_the_command_plans_and_builds_and_says_what_does_not_go_together(
     words = ("trt", bundle.path, "--fp16", "--classes", "cars,road", "--out", out)
     assert call(cli.main, *words, "--dry-run") == 0
     said = capsys.readouterr().out
-    assert "trtexec" in said
+    assert f"trtexec --onnx={out} --saveEngine={tmp_path / 'cars-GPU'}" in said
+    assert said.startswith(f"{out}: FP16")  # not where the plan was tried
     assert "labels" in said
     assert not out.exists()
     install(monkeypatch, tmp_path / "cache", "11.4")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import build_engine
@@ -23,6 +26,8 @@ from ovsdino_runtime.sidecar import BatchProfile, Sidecar
 from tests.standins.half_bundle import ISLAND, write_half_bundle
 from tests.standins.release import install
 from tests.standins.strict import RELEASES, StrictModule
+
+Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @pytest.fixture
@@ -145,6 +150,25 @@ def test_an_engine_that_computes_something_else_is_never_written(
     with pytest.raises(ParityError, match=r"FP16 engine of .* mean patch cosine is 0\.6\d+, the gate is"):
         build_engine(wrong, BuildOptions(), graphs=shipped_graphs(wrong, "fp16"))
     assert _nothing_is_written(wrong)
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_an_engine_that_is_wrong_in_one_place_of_one_batch_size_is_never_written(
+    trt: StrictModule, bundle: Bundle, tiny_features: Features, size: int
+) -> None:
+    def compute(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = tiny_features(batch)
+        if len(batch) == size:
+            found[-1] *= -1
+        return found
+
+    trt.faults["compute"] = tiny_features
+    assert build_engine(bundle, BuildOptions(precision="fp32")).sidecar.built["batches_proven"] == [1, 3, 9]
+    shutil.rmtree(bundle.path / "engines")
+    trt.faults["compute"] = compute
+    with pytest.raises(ParityError, match=f"PyTorch computes: in batches of {size}: mean patch cosine"):
+        build_engine(bundle, BuildOptions(precision="fp32"))
+    assert _nothing_is_written(bundle)
 
 
 def test_features_that_are_not_finite_miss_every_gate(trt: StrictModule, bundle: Bundle) -> None:
@@ -305,6 +329,17 @@ def test_where_the_bundle_cannot_be_written_to_the_engine_goes_to_the_users_cach
     manifest = sha256_of(bundle.path / "manifest.json")
     assert built.path.parent == tmp_path / "cache" / "ovsdino" / "engines" / manifest
     assert engine_files(bundle) == [built.path]
+
+
+def test_where_nothing_can_be_written_no_build_begins(
+    trt: StrictModule, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bundle.path / "engines").write_text("a file in the way")
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match=rf"nowhere: not into {bundle.path}/engines nor {tmp_path}/file/"):
+        build_engine(bundle, BuildOptions())
+    assert trt.built == []
 
 
 def test_without_cuda_graphs_the_golden_check_runs_all_the_same_and_says_so(

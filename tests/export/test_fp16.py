@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from ovsdino_export.pipeline import export_onnx
 from ovsdino_export.typed_graph import casts_of
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, MANIFEST, Bundle
-from ovsdino_runtime.errors import ParityError
+from ovsdino_runtime.errors import ExportError, ParityError
 from ovsdino_runtime.metrics import GATES, agreement
 
 if TYPE_CHECKING:
@@ -99,6 +100,25 @@ def test_deriving_it_again_replaces_it_and_keeps_what_a_device_built(bundle: Pat
     assert sum(island["reason"] == "asked for by operator" for island in record["islands"]) == 6
 
 
+@pytest.mark.parametrize(
+    ("record", "unsaid"),
+    [
+        ({"widened": "often"}, "how often the islands were widened"),
+        ({"widened": None}, "how often the islands were widened"),
+        ({"islands": 3}, "which nodes stay in FP32, and why"),
+        ({"islands": [{"node": "Div_9"}]}, "which nodes stay in FP32, and why"),
+    ],
+)
+def test_a_manifest_that_does_not_say_how_fp16_was_derived_is_one_error_with_the_remedy(
+    bundle: Path, record: dict[str, object], unsaid: str
+) -> None:
+    opened = Bundle.open(bundle)
+    files = {**opened.manifest.files, IMAGE_GRAPH_FP16: opened.manifest.files[IMAGE_GRAPH]}
+    manifest = dataclasses.replace(opened.manifest, files=files, precisions={"fp16": record})
+    with pytest.raises(ExportError, match=f"{unsaid} in .*; derive it again with `ovsdino-export fp16 "):
+        ensure_fp16(Bundle(bundle, manifest), widen=1)
+
+
 def test_what_misses_the_gates_leaves_the_bundle_as_it_was(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +167,36 @@ def test_it_runs_without_torch(bundle: Path) -> None:
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "agreement with FP32" in done.stdout
+
+
+@pytest.mark.parametrize("classes", [(), ("--classes", "car,road")])
+def test_a_dry_run_derives_the_graph_a_build_would_derive_and_leaves_the_bundle_as_it_is(
+    bundle: Path,
+    classes: tuple[str, ...],
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {item.name: item.read_bytes() for item in bundle.iterdir()}
+    graph = bundle.parent / "cars.onnx" if classes else bundle / IMAGE_GRAPH_FP16
+    words = ("trt", bundle, "--fp16", "--dry-run", *classes, *(("--out", graph) if classes else ()))
+    assert call(cli.main, *words, "--json") == 0
+    said = capsys.readouterr()
+    plan = json.loads(said.out)
+    assert plan["graph"] == str(graph)
+    assert f"--onnx={graph} " in plan["trtexec"]["11.x"]
+    assert f"`ovsdino-export fp16 {bundle}` keeps one" in said.err
+    assert {item.name: item.read_bytes() for item in bundle.iterdir()} == before
+    assert not (bundle.parent / "cars.onnx").exists()
+    _, half = write_fp16(Bundle.open(bundle))
+    assert [island.as_dict() for island in half.islands] == plan["islands"][: len(half.islands)]
+    shutil.rmtree(bundle)
+    bundle.mkdir()
+    for name, content in before.items():
+        (bundle / name).write_bytes(content)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert call(cli.main, *words) == 1
+    assert "cannot be derived or widened here: there is no ONNX Runtime" in capsys.readouterr().err
 
 
 def test_an_even_choice_has_both_ends() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ovsdino_runtime import builtin
-from ovsdino_runtime.builtin import command_on, open_bundle, terms
+from ovsdino_runtime.builtin import command_on, derived_folder, open_bundle, terms
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.engines import build_command
 from ovsdino_runtime.errors import BundleError, OutputError
@@ -52,15 +52,20 @@ def test_the_document_names_it(
     assert json.loads(ran.out)["bundle"]["path"] == str(installed)
 
 
-def test_what_is_derived_goes_into_a_copy_that_then_serves(installed: Path, tmp_path: Path) -> None:
+def test_what_is_derived_goes_into_a_copy_that_then_serves(
+    installed: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
     assert open_bundle(None).path == installed
     assert build_command(open_bundle(None)) == "ovsdino-export trt --fp16"
+    foretold = derived_folder(open_bundle(None))
     copy = open_bundle(None, to_write=True)
+    assert foretold == derived_folder(copy) == copy.path
     assert copy.path.is_relative_to(tmp_path / "cache" / "ovsdino")
     assert copy.manifest == Bundle.open(installed).manifest
     assert open_bundle(None).path == copy.path == open_bundle(None, to_write=True).path
     assert build_command(copy) == "ovsdino-export trt --fp16"
     assert open_bundle(installed).path == installed
+    assert derived_folder(Bundle.open(tiny_bundle)) == tiny_bundle
     assert command_on(open_bundle(installed), "see") == f"see {installed}"
 
 

@@ -18,6 +18,7 @@ from ovsdino_runtime.backends.selection import choose_backend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.segmenter import Segmenter
+from tests.standins.cuda_runtime import Error
 from tests.standins.half_bundle import write_half_bundle
 from tests.standins.plans import write_engine
 from tests.standins.release import install
@@ -128,6 +129,36 @@ def test_auto_on_a_cpu_mentions_engines_that_lie_idle(
     assert backend.name == "onnxruntime-cpu"
     assert note is not None
     assert note.startswith("running on the CPU: TensorRT cannot serve it: there is no TensorRT here")
+
+
+def test_auto_without_onnx_runtime_says_why_the_engine_does_not_serve_either(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendUnavailable, match=r"^TensorRT has no engine .* there is no ONNX Runtime here"):
+        choose_backend(bundle, "auto")
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    write_engine(trt, bundle, "fp16")
+    trt.cuda.gpu_name = "Orin"
+    with pytest.raises(BackendUnavailable) as caught:
+        choose_backend(bundle, "auto")
+    message = str(caught.value)
+    assert "it was built for NVIDIA L4 (compute 8.9), this is Orin (compute 8.9)" in message
+    assert f"rebuild it here with `ovsdino-export trt {bundle.path} --fp16`" in message
+    assert "there is no ONNX Runtime here; install ovsdino[cpu]" in message
+
+
+def test_a_gpu_that_does_not_answer_is_passed_over_and_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    write_engine(trt, bundle, "fp16")
+    trt.cuda.fail["cudaGetDeviceProperties"] = Error.cudaErrorInvalidValue
+    backend, note = choose_backend(bundle, "auto")
+    assert backend.name == "onnxruntime-cpu"
+    assert note is not None
+    assert "the GPU does not say what it is: cudaGetDeviceProperties failed" in note
+    assert [state.device for state in list_devices(bundle) if not state.available][-1] == "tensorrt"
 
 
 def test_cuda_computes_the_fp16_graph_if_there_is_one_and_fp32_if_asked(

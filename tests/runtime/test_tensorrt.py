@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gc
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -241,6 +243,22 @@ def test_an_engine_without_its_sidecar_is_not_loaded(trt: StrictModule, bundle: 
     assert f"rebuild it here with `ovsdino-export trt {bundle.path} --fp16`" in message
 
 
+def test_a_folder_that_can_be_listed_but_not_entered_is_one_error(
+    trt: StrictModule, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_engine(trt, bundle, "fp16")
+    known, folder = Path.stat, bundle.path / "engines"
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return known(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(Path, "is_file", lambda path: bool(path.stat()))  # as Python before 3.14 asks
+    assert "Permission denied" in _refusal(bundle)
+
+
 @pytest.mark.parametrize(
     "content", ["", "{}", "[1]", '{"schema": 99}', "not json", '{"schema": 1, "machine": 1}']
 )
@@ -261,6 +279,8 @@ def test_a_broken_sidecar_is_no_sidecar(trt: StrictModule, bundle: Bundle, conte
         ("precision", "int8"),
         ("profile", [1, 3, 9]),
         ("islands", 3),
+        ("hardware_compatible", "false"),
+        ("version_compatible", 1),
     ],
 )
 def test_a_sidecar_with_a_field_of_a_wrong_kind_is_refused(
@@ -279,6 +299,24 @@ def test_an_engine_with_another_hash_than_its_sidecar_says_is_not_loaded(
     engine.write_bytes(engine.read_bytes() + b"x")
     message = _refusal(bundle)
     assert f"its SHA-256 is {sha256_of(engine)[:12]}…, its sidecar says {says[:12]}…" in message
+
+
+def test_an_engine_that_cannot_be_read_is_refused_and_another_that_matches_serves(
+    trt: StrictModule, bundle: Bundle, tmp_path: Path
+) -> None:
+    engine = write_engine(trt, bundle, "fp16")
+    content = engine.read_bytes()
+    engine.unlink()
+    engine.symlink_to(tmp_path / "gone")
+    assert f"the engine {engine} cannot be read: No such file" in _refusal(bundle)
+    engine.unlink()
+    engine.mkdir()
+    assert f"the engine {engine} cannot be read: Is a directory" in _refusal(bundle)
+    other = engine.with_name("z-fp16.engine")
+    other.write_bytes(content)
+    sidecar_of(other).write_text(sidecar_of(engine).read_text())
+    with open_trt(bundle) as backend:
+        assert backend.file.path == other
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ class FakeCuda(ModuleType):
         assert device == 0
         major, minor = self.compute
         name = self.gpu_name.encode().ljust(256, b"\0")
-        return Error.cudaSuccess, SimpleNamespace(name=name, major=major, minor=minor, totalGlobalMem=1 << 34)
+        found = SimpleNamespace(name=name, major=major, minor=minor, totalGlobalMem=1 << 34)
+        return self._error("cudaGetDeviceProperties"), found
 
     def cudaDriverGetVersion(self) -> tuple[Any, ...]:
         return Error.cudaSuccess, self.driver

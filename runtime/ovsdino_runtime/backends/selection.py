@@ -73,7 +73,11 @@ def _best(bundle: Bundle, precision: PrecisionChoice, wanted: Precision | None) 
             passed_over = f"TensorRT cannot serve it: {error}"
         else:
             return engine, _because(engine)
-    if "CUDAExecutionProvider" in import_onnxruntime().get_available_providers():
+    try:
+        providers = import_onnxruntime().get_available_providers()
+    except BackendUnavailable as error:
+        raise BackendUnavailable(f"{passed_over}; and for CUDA and the CPU {error}") from error
+    if "CUDAExecutionProvider" in providers:
         try:
             backend, note = _cuda(bundle, precision)
         except BackendUnavailable:

@@ -12,7 +12,7 @@ from ovsdino_runtime.backends.gpu import driver_version, gpu_properties, import_
 from ovsdino_runtime.backends.trt_engine import TrtEngine
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.engines import EngineFile, build_command, find_engine
-from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.errors import BackendUnavailable, InferenceError
 from ovsdino_runtime.sidecar import Machine, Precision
 
 
@@ -61,8 +61,12 @@ def this_machine() -> Machine:
 
 def machine_of(trt: Any, runtime: Any) -> Machine:
     """Return the first GPU with a TensorRT; see `this_machine`."""
-    gpu, compute, _ = gpu_properties(runtime)
-    return Machine(gpu=gpu, compute=compute, driver=driver_version(runtime), tensorrt=trt.__version__)
+    try:
+        gpu, compute, _ = gpu_properties(runtime)
+        driver = driver_version(runtime)
+    except InferenceError as error:
+        raise BackendUnavailable(f"the GPU does not say what it is: {error}, and check nvidia-smi") from error
+    return Machine(gpu=gpu, compute=compute, driver=driver, tensorrt=trt.__version__)
 
 
 def open_trt(bundle: Bundle, precision: Precision | None = None, *, cuda_graphs: bool = True) -> TrtBackend:
