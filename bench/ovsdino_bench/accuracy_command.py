@@ -94,7 +94,7 @@ def accuracy(
 ) -> None:
     """Measure mIoU by the sliding-window protocol, through a bundle, a checkpoint in PyTorch, or both."""
     from ovsdino_bench.data_options import benchmarks_of
-    from ovsdino_bench.machine import machine
+    from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.measured import open_measured
     from ovsdino_bench.presentation import complain, present
     from ovsdino_bench.selection import Selection
@@ -127,6 +127,7 @@ def accuracy(
         synonyms=synonyms,
         out=out,
         machine=described,
+        command=typed_command(),
     )
     plans = [session.plan(item) for item in benchmarks]
     counted = [session.count(plan) for plan in plans]

@@ -35,6 +35,7 @@ dt { opacity: .7; } dd { margin: 0; overflow-wrap: anywhere; } code { font-size:
 """
 _FACTS = (
     "command",
+    "commands",
     "machine",
     "machines",
     "bundle",

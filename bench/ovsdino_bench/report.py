@@ -11,7 +11,7 @@ from ovsdino_bench import shapes as sh
 from ovsdino_bench.accuracy import Comparison
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
-from ovsdino_bench.journal import Recorded, Run
+from ovsdino_bench.runs import Recorded, Run
 from ovsdino_bench.selection import Selection, list_hash
 from ovsdino_runtime.bundle import IMAGE_GRAPH
 from ovsdino_runtime.errors import DataError
@@ -86,6 +86,7 @@ def run_of(
         },
         "selection": {**selection.as_dict(), "images": len(names), "list_sha256": list_hash(names)},
         "model": _model(manifest, checkpoint_sha256),
+        "files": {name: entry.sha256 for name, entry in manifest.files.items()},
         "question": _asked(question, background),
     }
     return Run(
@@ -115,6 +116,7 @@ def report_of(recorded: Recorded, block: int) -> tuple[dict[str, Any], Compariso
         **run.facts,
         "shards": recorded.parts,
         "machines": [dict(item) for item in recorded.machines],
+        "commands": list(recorded.commands),
         **found.as_dict(block),
     }
     return report, found

@@ -12,10 +12,11 @@ from tqdm import tqdm
 from ovsdino_bench.accuracy import count_images
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
-from ovsdino_bench.journal import Journal, Recorded, Run, file_name
+from ovsdino_bench.journal import Journal
 from ovsdino_bench.measured import Measured
 from ovsdino_bench.prompts import with_synonyms
 from ovsdino_bench.report import run_of
+from ovsdino_bench.runs import Recorded, Run, file_name
 from ovsdino_bench.selection import Selection, Shard
 from ovsdino_bench.shards import merge, wait_for_shards
 from ovsdino_runtime.segmenter import Question
@@ -50,6 +51,7 @@ class Session:
         out: where counts are kept; None keeps them in memory.
         machine: on what, as JSON takes it; described before models are loaded, which may change
             the cores that this process may use.
+        command: as it was typed.
     """
 
     measured: Measured
@@ -60,6 +62,7 @@ class Session:
     synonyms: bool
     out: Path | None
     machine: Mapping[str, Any]
+    command: str
 
     def plan(self, benchmark: Benchmark) -> Plan:
         """Return what is to be counted of a data set.
@@ -96,7 +99,7 @@ class Session:
         """
         run, shard = plan.run, self.shard
         path = None if self.out is None else self.out / file_name(run.name, shard)
-        with Journal.open(path, run, shard, self.machine) as journal:
+        with Journal.open(path, run, shard, self.machine, self.command) as journal:
             places = shard.places(run.images)
             left = [place for place in places if place not in journal.recorded.results]
             bar = tqdm(total=len(places), initial=len(places) - len(left), desc=run.name, unit="image")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ovsdino_bench.journal import ENDING, Recorded, Run, all_machines, difference_of_runs, file_name, load
+from ovsdino_bench.runs import ENDING, Recorded, Run, difference_of_runs, each_once, file_name, load
 from ovsdino_bench.selection import Shard
 from ovsdino_runtime.errors import DataError
 
@@ -79,7 +79,8 @@ def _together(name: str, parts: Sequence[tuple[Path, Recorded]]) -> Recorded:
     return replace(
         first,
         shard=Shard(),
-        machines=all_machines(part for _, part in parts),
+        machines=each_once(part.machines for _, part in parts),
+        commands=each_once(part.commands for _, part in parts),
         results=dict(sorted(results.items())),
         parts=len(parts),
     )
