@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -254,12 +255,9 @@ def test_a_reference_of_another_model_a_newer_schema_and_other_files_are_refused
             Recorded.open(wrong)
 
 
-def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gates(
-    tmp_path: Path,
-    painted: Path,
-    call: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[object, ...]:
+    """Options that name an exported bundle, with its FP16 graph, and its checkpoint."""
     import torch
 
     from ovsdino.backbone_weights import load_backbone_weights
@@ -287,7 +285,16 @@ def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gate
     text = TextSource(embeddings=tmp_path / "text.npz", names=tmp_path / "names.json")
     write_fp16(export_onnx(tmp_path / "checkpoint", tmp_path / "bundle", text=text))
     capsys.readouterr()
-    told = ("--bundle", tmp_path / "bundle", "--checkpoint", tmp_path / "checkpoint")
+    return ("--bundle", tmp_path / "bundle", "--checkpoint", tmp_path / "checkpoint")
+
+
+def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gates(
+    tmp_path: Path,
+    painted: Path,
+    told: tuple[object, ...],
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     out = tmp_path / "reference.npz"
     assert (
         call(cli.main, "reference", *told, "--data", painted, "--classes", ",".join(NAMES), "--out", out) == 0
@@ -304,6 +311,31 @@ def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gate
     assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out) == 0
     assert "over 1 images" in capsys.readouterr().out
     assert call(cli.main, "reference", *told, "--out", out) == 2
+
+
+def test_a_picture_that_cannot_be_read_costs_a_reference_only_itself(
+    tmp_path: Path,
+    painted: Path,
+    told: tuple[object, ...],
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damaged = shutil.copytree(painted, tmp_path / "damaged")
+    names = sorted(path.name for path in (damaged / "images").iterdir())
+    (damaged / "images" / names[1]).write_bytes(b"no picture")
+    data = ("--data", damaged, "--classes", ",".join(NAMES), "--out", tmp_path / "two.npz")
+    assert call(cli.main, "reference", *told, *data) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: 1 of 3 images could not be recorded, the others are; the first: ")
+    two = Recorded.open(tmp_path / "two.npz")
+    assert [image.file for image in two] == [names[0], names[2]]
+    assert [item["image"] for item in two.about["failed"]] == [names[1]]
+    for name in names:
+        (damaged / "images" / name).write_bytes(b"no picture")
+    (tmp_path / "two.npz").unlink()
+    assert call(cli.main, "reference", *told, *data) == 1
+    assert "none of 3 images could be recorded" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "two.npz").exists()
 
 
 @pytest.mark.parametrize(
