@@ -12,6 +12,7 @@ from PIL import Image
 
 from ovsdino_bench.documents import read_document
 from ovsdino_bench.latency_report import latency_table
+from ovsdino_bench.machine import typed_command
 from ovsdino_bench.page import page_of
 from ovsdino_bench.short_table import filled, short_table
 from ovsdino_runtime.errors import DataError
@@ -145,3 +146,24 @@ def test_every_report_in_the_results_folder_reads() -> None:
     reports = [path for path in (ROOT / "bench" / "results").rglob("*.json") if path.name != "merging.json"]
     assert reports
     assert all(read_document(path)[1] for path in reports)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            ["parity", "--bundle", "/home/ann/b", "--out=../x/r.json"],
+            "parity --bundle b --out=r.json",
+        ),
+        (
+            ["accuracy", "--dataset", "voc21=/data/VOC devkit"],
+            "accuracy --dataset 'voc21=VOC devkit'",
+        ),
+        (["parity", "--bundle", "runs/b"], "parity --bundle runs/b"),
+    ],
+)
+def test_a_report_says_how_it_was_made_without_where_things_lie(
+    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ovsdino-bench", *typed])
+    assert typed_command() == f"ovsdino-bench {said}"
