@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,29 @@ def test_a_folder_of_another_layout_is_an_error(
         (data / "labels" / "0.png").unlink()
     with pytest.raises(DataError):
         labelled_folder(data, NAMES.split(","))
+
+
+def test_a_folder_that_is_half_there_is_refused_unless_what_is_there_was_asked_for(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    tiny_colours: Mapping[str, tuple[int, int, int]],
+    bench: Callable,
+) -> None:
+    data = dataset(tmp_path / "data", tiny_colours)
+    common = ("accuracy", "--bundle", tiny_bundle, "--data", data, "--classes", NAMES, "--json")
+    (data / "images" / "0.png").unlink()
+    (data / "labels" / "._1.png").write_bytes(b"left by an archiver")
+    ran = bench(*common)
+    assert ran.code == 1
+    assert "is not complete: missing pictures: 1, the first is images/0.png; --partial measures" in ran.error
+    report = json.loads(bench(*common, "--partial").out)
+    assert report["dataset"] == {"images": 1, "published": None, "left_out": 1}
+    assert report["backends"][0]["iou"]["road"] == 0, "of the second picture alone"
+    (data / "labels" / "1.png").unlink()
+    ran = bench(*common, "--partial")
+    assert ran.code == 1
+    label, picture = "missing label maps: 1, the first is labels/1.png", "the first is images/0.png"
+    assert ran.error.endswith(f"{label}; missing pictures: 1, {picture}")
 
 
 @pytest.mark.parametrize("damage", ["value", "colour", "broken"])
