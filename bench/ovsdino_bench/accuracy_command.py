@@ -26,6 +26,14 @@ class Device(str, Enum):
     tensorrt = "tensorrt"
 
 
+class Precision(str, Enum):
+    """What the bundle's image graph computes in."""
+
+    auto = "auto"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
 def accuracy(
     bundle: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
@@ -88,6 +96,13 @@ def accuracy(
     device: Annotated[
         Device, typer.Option(help="Where to run; PyTorch takes a GPU only with cuda.")
     ] = Device.auto,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="What the bundle computes in; auto takes FP16 on a GPU if the bundle has it. "
+            "fp16 with --device cpu emulates it."
+        ),
+    ] = Precision.auto,
     block: o.Block = 1,
     counts: o.Counts = None,
     as_json: o.Json = False,
@@ -113,7 +128,7 @@ def accuracy(
     if background is not None and not any(item.has_background for item in benchmarks):
         raise DataError(f"no data set here has a background class; leave out --background {background}")
     described = machine()
-    measured = open_measured(bundle, source, device.value)
+    measured = open_measured(bundle, source, device.value, precision.value)
     if measured.note:
         typer.echo(f"note: {measured.note}", err=True)
     session = Session(
