@@ -103,6 +103,7 @@ def accuracy(
             "fp16 with --device cpu emulates it."
         ),
     ] = Precision.auto,
+    reference: o.Reference = None,
     block: o.Block = 1,
     counts: o.Counts = None,
     as_json: o.Json = False,
@@ -116,6 +117,8 @@ def accuracy(
     from ovsdino_bench.session import Session
     from ovsdino_runtime.queries import parse_classes
 
+    if reference is not None and checkpoint is not None:
+        raise typer.BadParameter("--reference stands where there is no PyTorch; leave out one of the two")
     if bundle is None and checkpoint is None:
         bundle = o.opened(None).path
     source = _checkpoint(bundle, checkpoint, backbone_weights, text_embeddings, text_names)
@@ -128,7 +131,7 @@ def accuracy(
     if background is not None and not any(item.has_background for item in benchmarks):
         raise DataError(f"no data set here has a background class; leave out --background {background}")
     described = machine()
-    measured = open_measured(bundle, source, device.value, precision.value)
+    measured = open_measured(bundle, source, device.value, precision.value, reference)
     if measured.note:
         typer.echo(f"note: {measured.note}", err=True)
     session = Session(

@@ -22,6 +22,7 @@ _FIGURES = {
 }
 _ENGINE = sh.record({"observations_ms": sh.listed(sh.positive, least=1), "p50": sh.number})
 _STAGES = {stage: sh.record({"p50": sh.number}) for stage in STAGES}
+_AGREEING = sh.record({"way": sh.text, **sh.fields(("label_agreement", "cosine_mean"), sh.number)})
 _SHAPES: Mapping[str, sh.Shape] = {
     "latency": sh.record(
         {
@@ -74,7 +75,8 @@ _SHAPES: Mapping[str, sh.Shape] = {
                         **sh.fields(("with_transfers", "without_transfers"), _ENGINE),
                     }
                 )
-            )
+            ),
+            "agreement": sh.optional(sh.record({"images": sh.number, "ways": sh.listed(_AGREEING)})),
         },
     ),
     "parity": sh.record(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovsdino_bench.forms import FORMS
+from ovsdino_bench.replay import ReplayBackend
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import DeviceChoice, PrecisionChoice, choose_backend
 from ovsdino_runtime.bundle import VOCABULARY, Bundle
@@ -32,12 +33,14 @@ class Measured:
         manifest: the bundle's, or made from the checkpoint.
         checkpoint_sha256: of the checkpoint's weights; None without one.
         note: what a person should know about the choice of the backend, or None.
+        reference: what stands for PyTorch, where it was recorded elsewhere.
     """
 
     segmenters: tuple[Segmenter, ...]
     manifest: Manifest
     checkpoint_sha256: str | None
     note: str | None
+    reference: ReplayBackend | None = None
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -67,6 +70,7 @@ def open_measured(
     checkpoint: CheckpointSource | None,
     device: DeviceChoice,
     precision: PrecisionChoice = "auto",
+    reference: Path | None = None,
 ) -> Measured:
     """Open what is measured.
 
@@ -76,21 +80,27 @@ def open_measured(
         device: where the bundle runs.
         precision: what the bundle computes in, as in `choose_backend`; but FP16 on the CPU, which
             the runtime refuses, is emulated if both are asked for. PyTorch computes in FP32.
+        reference: what `ovsdino-bench reference` recorded of the bundle's checkpoint; stands for it.
 
     Raises:
         BundleError, CheckpointError, ExportError: one of them cannot be used.
+        DataError: the reference cannot be used, or is of another model.
         BackendUnavailable: the device, the precision, PyTorch or another package is not there.
         ValueError: neither is given.
     """
     if bundle is not None:
         opened = Bundle.open(bundle)
-        torch_side = [] if checkpoint is None else [Segmenter(opened, _torch_backend(checkpoint, device))]
+        replayed = None if reference is None else ReplayBackend(reference, opened.manifest)
+        torch_side = [] if replayed is None else [Segmenter(opened, replayed)]
+        if checkpoint is not None:
+            torch_side.append(Segmenter(opened, _torch_backend(checkpoint, device)))
         backend, note = _of_bundle(opened, device, precision)
         return Measured(
             segmenters=(*torch_side, Segmenter(opened, backend)),
             manifest=opened.manifest,
             checkpoint_sha256=None if checkpoint is None else _weights_sha256(checkpoint),
             note=note,
+            reference=replayed,
         )
     if checkpoint is None:
         raise ValueError("neither a bundle nor a checkpoint")

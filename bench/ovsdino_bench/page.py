@@ -42,6 +42,7 @@ _FACTS = (
     "files",
     "model",
     "checkpoint",
+    "reference",
     "image",
     "data",
     "classes",

@@ -62,6 +62,7 @@ def run_of(
     manifest: Manifest,
     backends: Sequence[str],
     checkpoint_sha256: str | None = None,
+    reference: Mapping[str, Any] | None = None,
 ) -> Run:
     """Return what is measured, in full.
 
@@ -74,6 +75,7 @@ def run_of(
         manifest: of the bundle, or made from the checkpoint.
         backends: what runs.
         checkpoint_sha256: of the checkpoint's weights, where it is measured.
+        reference: what stands for PyTorch, where it was recorded elsewhere.
     """
     names = [item.image.name for item in images]
     facts = {
@@ -89,6 +91,8 @@ def run_of(
         "files": {name: entry.sha256 for name, entry in manifest.files.items()},
         "question": _asked(question, background),
     }
+    if reference is not None:
+        facts["reference"] = dict(reference)
     return Run(
         name=benchmark.name,
         names=question.names,

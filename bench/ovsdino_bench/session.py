@@ -68,7 +68,7 @@ class Session:
         """Return what is to be counted of a data set.
 
         Raises:
-            DataError: no image is selected, or the background policy does not fit.
+            DataError: no image is selected, the reference lacks one, or the background policy does not fit.
             VocabularyError: a name is unknown.
         """
         background = self.background if benchmark.has_background else None
@@ -77,6 +77,9 @@ class Session:
             benchmark = with_synonyms(benchmark, segmenter.text)
         question = benchmark.question(segmenter, background)
         images = self.selection.of(benchmark)
+        reference = self.measured.reference
+        if reference is not None:
+            reference.check_images([item.image.name for item in images])
         run = run_of(
             benchmark,
             images,
@@ -86,6 +89,7 @@ class Session:
             self.measured.manifest,
             self.measured.backends,
             self.measured.checkpoint_sha256,
+            None if reference is None else reference.facts,
         )
         return Plan(run=run, question=question, images=images)
 
