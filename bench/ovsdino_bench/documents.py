@@ -21,8 +21,10 @@ _FIGURES = {
     **sh.fields(("p50", "p95", "min", "max"), sh.number),
 }
 _ENGINE = sh.record({"observations_ms": sh.listed(sh.positive, least=1), "p50": sh.number})
-_STAGES = {stage: sh.record({"p50": sh.number}) for stage in STAGES}
+_OBSERVED = {"observations_ms": sh.listed(sh.number)}
+_STAGES = {stage: sh.record({"p50": sh.number}, _OBSERVED) for stage in STAGES}
 _AGREEING = sh.record({"way": sh.text, **sh.fields(("label_agreement", "cosine_mean"), sh.number)})
+_START = sh.record(sh.fields(("total_ms", "open_ms"), sh.number))
 _SHAPES: Mapping[str, sh.Shape] = {
     "latency": sh.record(
         {
@@ -51,7 +53,8 @@ _SHAPES: Mapping[str, sh.Shape] = {
                         "batch": sh.positive,
                         "windows_per_s": sh.optional(sh.number),
                         "p50": sh.number,
-                    }
+                    },
+                    _OBSERVED,
                 )
             ),
             "cold_start": sh.named(
@@ -59,7 +62,8 @@ _SHAPES: Mapping[str, sh.Shape] = {
                     {
                         **sh.fields(("total_ms", "open_ms"), sh.number),
                         "peak_host_bytes": sh.optional(sh.number),
-                    }
+                    },
+                    {"observations": sh.listed(_START)},
                 )
             ),
             "marks": sh.listed(sh.text),
