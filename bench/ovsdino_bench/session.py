@@ -18,7 +18,7 @@ from ovsdino_bench.prompts import with_synonyms
 from ovsdino_bench.report import run_of
 from ovsdino_bench.runs import Recorded, Run, file_name
 from ovsdino_bench.selection import Selection, Shard
-from ovsdino_bench.shards import merge, wait_for_shards
+from ovsdino_bench.shards import Stamp, counted_with_failures, merge, wait_for_shards
 from ovsdino_runtime.segmenter import Question
 
 
@@ -30,11 +30,13 @@ class Plan:
         run: what is measured, in full.
         question: the classes.
         images: those selected, over all shards.
+        earlier_files: shards' files with failures of an earlier launch, see `wait_for_shards`.
     """
 
     run: Run
     question: Question
     images: Sequence[LabelledImage]
+    earlier_files: Mapping[Path, Stamp]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,11 @@ class Session:
     machine: Mapping[str, Any]
     command: str
 
+    @property
+    def _merges(self) -> bool:
+        """Whether this process waits for the others of a launch and puts their counts together."""
+        return self.launched and self.shard.number == 1 and self.shard.count > 1
+
     def plan(self, benchmark: Benchmark) -> Plan:
         """Return what is to be counted of a data set.
 
@@ -91,7 +98,10 @@ class Session:
             self.measured.checkpoint_sha256,
             None if reference is None else reference.facts,
         )
-        return Plan(run=run, question=question, images=images)
+        earlier: Mapping[Path, Stamp] = {}
+        if self.out is not None and self._merges:
+            earlier = counted_with_failures(self.out, run, self.shard.count)
+        return Plan(run=run, question=question, images=images, earlier_files=earlier)
 
     def count(self, plan: Plan) -> Recorded:
         """Count a data set; return all its counts, or those of the shard that this process counts.
@@ -112,6 +122,6 @@ class Session:
                 for result in count_images(self.measured.segmenters, plan.question, selected):
                     journal.add(result)
                     bar.update()
-        if shard.count == 1 or not self.launched or shard.number > 1 or self.out is None:
+        if self.out is None or not self._merges:
             return journal.recorded
-        return merge(wait_for_shards(self.out, run, shard.count))[0]
+        return merge(wait_for_shards(self.out, run, shard.count, plan.earlier_files))[0]
