@@ -179,7 +179,9 @@ def count_images(
             if truth.shape != found[0].shape:
                 raise DataError(f"{item.image} is {found[0].shape}, but its labels are {truth.shape}")
         except (DataError, ImageError) as error:
-            yield ImageResult(place=place, image=item.image.name, error=str(error))
+            text = str(error)
+            named = text if item.image.name in text else f"{item.image}: {text}"
+            yield ImageResult(place=place, image=item.image.name, error=named)
             continue
         yield ImageResult(
             place=place,

@@ -26,6 +26,14 @@ class Device(str, Enum):
     tensorrt = "tensorrt"
 
 
+class Precision(str, Enum):
+    """What the bundle's image graph computes in."""
+
+    auto = "auto"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
 def accuracy(
     bundle: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads this at run time on Python 3.10
@@ -88,19 +96,29 @@ def accuracy(
     device: Annotated[
         Device, typer.Option(help="Where to run; PyTorch takes a GPU only with cuda.")
     ] = Device.auto,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="What the bundle computes in; auto takes FP16 on a GPU if the bundle has it. "
+            "fp16 with --device cpu emulates it."
+        ),
+    ] = Precision.auto,
+    reference: o.Reference = None,
     block: o.Block = 1,
     counts: o.Counts = None,
     as_json: o.Json = False,
 ) -> None:
     """Measure mIoU by the sliding-window protocol, through a bundle, a checkpoint in PyTorch, or both."""
     from ovsdino_bench.data_options import benchmarks_of
-    from ovsdino_bench.machine import machine
+    from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.measured import open_measured
     from ovsdino_bench.presentation import complain, present
     from ovsdino_bench.selection import Selection
     from ovsdino_bench.session import Session
     from ovsdino_runtime.queries import parse_classes
 
+    if reference is not None and checkpoint is not None:
+        raise typer.BadParameter("--reference stands where there is no PyTorch; leave out one of the two")
     if bundle is None and checkpoint is None:
         bundle = o.opened(None).path
     source = _checkpoint(bundle, checkpoint, backbone_weights, text_embeddings, text_names)
@@ -113,7 +131,7 @@ def accuracy(
     if background is not None and not any(item.has_background for item in benchmarks):
         raise DataError(f"no data set here has a background class; leave out --background {background}")
     described = machine()
-    measured = open_measured(bundle, source, device.value)
+    measured = open_measured(bundle, source, device.value, precision.value, reference)
     if measured.note:
         typer.echo(f"note: {measured.note}", err=True)
     session = Session(
@@ -127,6 +145,7 @@ def accuracy(
         synonyms=synonyms,
         out=out,
         machine=described,
+        command=typed_command(),
     )
     plans = [session.plan(item) for item in benchmarks]
     counted = [session.count(plan) for plan in plans]

@@ -130,13 +130,16 @@ def open_benchmark(name: str, folder: Path, *, partial: bool = False) -> Benchma
     )
 
 
-def own_data(source: str, images: Sequence[LabelledImage], names: Sequence[str]) -> Benchmark:
+def own_data(
+    source: str, images: Sequence[LabelledImage], names: Sequence[str], left_out: int = 0
+) -> Benchmark:
     """Return pictures of one's own as something to measure.
 
     Args:
         source: how a person named them.
         images: pictures with ground truth.
         names: in the order of the label values; `label=prompt|prompt`, `-` for values without a class.
+        left_out: images that lack a file and are not among them.
     """
     classes = tuple(name for name in names if name != UNLABELLED)
-    return Benchmark(name=OWN_DATA, source=source, images=images, classes=classes)
+    return Benchmark(name=OWN_DATA, source=source, images=images, classes=classes, left_out=left_out)

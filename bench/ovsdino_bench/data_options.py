@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from ovsdino_bench.benchmark import Benchmark, open_benchmark, own_data
-from ovsdino_bench.folder import labelled_folder
+from ovsdino_bench.folder import open_folder
 from ovsdino_bench.prompts import with_prompts
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.extras import needing
@@ -30,7 +30,7 @@ def benchmarks_of(
         data: a folder, `coco:…` or `yolo:…`.
         classes: names of the folder's labels.
         prompts: `label=prompt|prompt` with commas between, or a file of them.
-        partial: whether incomplete benchmarks are measured.
+        partial: whether incomplete benchmarks and folders are measured.
 
     Raises:
         typer.BadParameter: the options do not go together.
@@ -51,7 +51,7 @@ def benchmarks_of(
         requests = read_classes_file(path) if path.is_file() else parse_classes(prompts)
         found = with_prompts(found, requests)
     if data is not None:
-        found.append(_own(data, classes))
+        found.append(_own(data, classes, partial=partial))
     elif classes is not None:
         raise typer.BadParameter("--classes goes with --data; a --dataset has its own classes, see --prompts")
     return found
@@ -64,14 +64,14 @@ def _benchmark(text: str, *, partial: bool) -> Benchmark:
     return open_benchmark(name, Path(folder), partial=partial)
 
 
-def _own(data: str, classes: str | None) -> Benchmark:
+def _own(data: str, classes: str | None, *, partial: bool) -> Benchmark:
     if data.startswith(("coco:", "yolo:")):
         if classes is not None:
             raise typer.BadParameter("--classes goes with a folder; give names after the data's last colon")
         with needing("bench", "masks of objects"):
             from ovsdino_bench.objects import labelled_objects  # noqa: PLC0415 - needs pycocotools
-        images, names = labelled_objects(data)
-        return own_data(data, images, names)
+        objects, names = labelled_objects(data)
+        return own_data(data, objects, names)
     if classes is None:
         raise typer.BadParameter("a folder's labels are numbers; name them with --classes")
     path = Path(classes)
@@ -79,4 +79,5 @@ def _own(data: str, classes: str | None) -> Benchmark:
     if not is_file and "," not in classes and (path.suffix == ".txt" or "/" in classes):
         raise DataError(f"there is no file of class names at {classes}")
     given = read_classes_file(path) if is_file else parse_classes(classes)
-    return own_data(data, labelled_folder(Path(data), given), given)
+    images, left_out = open_folder(Path(data), given, partial=partial)
+    return own_data(data, images, given, left_out)

@@ -8,18 +8,95 @@ from pathlib import Path
 from typing import Any
 
 from ovsdino_bench import report as accuracy_report
+from ovsdino_bench import shapes as sh
+from ovsdino_bench.ways import STAGES
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import atomic_file
 
 Document = Mapping[str, Any]
 SCHEMAS: Mapping[str, int] = {"accuracy": accuracy_report.SCHEMA, "latency": 1, "parity": 1}
-_NEEDED = {
-    "latency": ("timed", "ratios", "throughput", "cold_start", "marks"),
-    "parity": ("forms", "classes"),
+_SIZE = sh.listed(sh.positive, least=2, most=2)
+_FIGURES = {
+    "observations_ms": sh.listed(sh.positive, least=1),
+    **sh.fields(("p50", "p95", "min", "max"), sh.number),
 }
-_IN_A_LIST = {
-    "latency": ("timed", ("way", "size_hw", "stages")),
-    "parity": ("forms", ("form", "label_agreement", "cosine_mean", "cosine_p1", "delta_miou_points")),
+_ENGINE = sh.record({"observations_ms": sh.listed(sh.positive, least=1), "p50": sh.number})
+_OBSERVED = {"observations_ms": sh.listed(sh.number)}
+_STAGES = {stage: sh.record({"p50": sh.number}, _OBSERVED) for stage in STAGES}
+_AGREEING = sh.record({"way": sh.text, **sh.fields(("label_agreement", "cosine_mean"), sh.number)})
+_START = sh.record(sh.fields(("total_ms", "open_ms"), sh.number))
+_SHAPES: Mapping[str, sh.Shape] = {
+    "latency": sh.record(
+        {
+            "timed": sh.listed(
+                sh.record(
+                    {
+                        "way": sh.text,
+                        "size_hw": _SIZE,
+                        "stages": sh.record({**_STAGES, "total": sh.record(_FIGURES)}),
+                    }
+                )
+            ),
+            "ratios": sh.listed(
+                sh.record(
+                    {
+                        **sh.fields(("way", "to"), sh.text),
+                        "size_hw": _SIZE,
+                        **sh.fields(("min", "median", "max"), sh.number),
+                    }
+                )
+            ),
+            "throughput": sh.listed(
+                sh.record(
+                    {
+                        "way": sh.text,
+                        "batch": sh.positive,
+                        "windows_per_s": sh.optional(sh.number),
+                        "p50": sh.number,
+                    },
+                    _OBSERVED,
+                )
+            ),
+            "cold_start": sh.named(
+                sh.record(
+                    {
+                        **sh.fields(("total_ms", "open_ms"), sh.number),
+                        "peak_host_bytes": sh.optional(sh.number),
+                    },
+                    {"observations": sh.listed(_START)},
+                )
+            ),
+            "marks": sh.listed(sh.text),
+            **sh.fields(("runs", "warmup"), sh.number),
+            "includes": sh.text,
+        },
+        {
+            "engine_times": sh.listed(  # earlier reports have none
+                sh.record(
+                    {
+                        "way": sh.text,
+                        "batch": sh.positive,
+                        **sh.fields(("with_transfers", "without_transfers"), _ENGINE),
+                    }
+                )
+            ),
+            "agreement": sh.optional(sh.record({"images": sh.number, "ways": sh.listed(_AGREEING)})),
+        },
+    ),
+    "parity": sh.record(
+        {
+            "forms": sh.listed(
+                sh.record(
+                    {
+                        "form": sh.text,
+                        **sh.fields(("label_agreement", "cosine_mean", "cosine_p1"), sh.number),
+                        "delta_miou_points": sh.optional(sh.number),
+                    }
+                )
+            ),
+            "classes": sh.listed(sh.text),
+        }
+    ),
 }
 
 
@@ -46,21 +123,10 @@ def read_document(path: Path) -> tuple[str, list[Document]]:
             f"{path} is a report of {kind} of schema {schema!r}, this version reads {SCHEMAS[kind]}; measure "
             "again, or upgrade ovsdino"
         )
-    place, fields = _IN_A_LIST[kind]
     try:
-        for name in _NEEDED[kind]:
-            document[name]
-        for item in document[place]:
-            for name in fields:
-                item[name]
-        if kind == "latency":
-            for item in document[place]:
-                [float(value) for value in item["stages"]["total"]["observations_ms"]]
-            for item in document.get("engine_times", ()):  # earlier reports have none
-                (item["way"], item["batch"])
-                [float(item[figure]["p50"]) for figure in ("with_transfers", "without_transfers")]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is damaged: it lacks {error}; measure again") from error
+        _SHAPES[kind](document, "")
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}; measure again") from error
     return kind, [document]
 
 
@@ -85,5 +151,5 @@ def _kind(document: object) -> str | None:
         return None
     named = document.get("kind")
     if named is not None:
-        return named if named in SCHEMAS else None
+        return named if isinstance(named, str) and named in SCHEMAS else None
     return "parity" if "forms" in document else "accuracy"  # whose reader says what is wrong with it

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ovsdino_bench.datasets.adapter import Files, Inventory, by_stem, contents
 from ovsdino_bench.label_maps import ImageWithMap, LabelTable, places_of
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.inputs import PICTURE_SUFFIXES
@@ -33,14 +34,23 @@ class LabelledImage(Protocol):
 
 
 def labelled_folder(folder: Path, classes: Sequence[str]) -> tuple[ImageWithMap, ...]:
-    """Return the pictures of `folder/images` with their labels in `folder/labels`, by name.
+    """Return the pictures of a complete folder; see `open_folder`."""
+    return open_folder(folder, classes)[0]
+
+
+def open_folder(
+    folder: Path, classes: Sequence[str], *, partial: bool = False
+) -> tuple[tuple[ImageWithMap, ...], int]:
+    """Return the pictures of `folder/images` with their labels in `folder/labels`, and how many lack one.
 
     Args:
-        folder: holds `images/` and `labels/`; a label has its picture's name and ends in .png.
+        folder: holds `images/` and `labels/`; a label has its picture's name and ends in .png. Hidden
+            files are passed over.
         classes: the names, in the order of the label values; `-` for values that are unlabelled.
+        partial: whether what is there is measured although pictures or labels are missing.
 
     Raises:
-        DataError: a folder or a label is missing, there is no picture, or there are too many names.
+        DataError: a folder, a picture or a label is missing, or there are too many names.
     """
     if len(classes) > _MOST_NAMES:
         raise DataError(f"{len(classes)} names for labels of 8 bits; at most {_MOST_NAMES} can be told apart")
@@ -48,18 +58,32 @@ def labelled_folder(folder: Path, classes: Sequence[str]) -> tuple[ImageWithMap,
     for needed in (images, labels):
         if not needed.is_dir():
             raise DataError(f"{folder} has no {needed.name}/ folder; expected images/ and labels/ in it")
-    found = sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    found = [path for path in contents(images) if _is_picture(path)]
     if not found:
         raise DataError(f"{images} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    missing = [path.name for path in found if not (labels / f"{path.stem}.png").is_file()]
-    if missing:
-        raise DataError(
-            f"{labels} lacks the labels of {len(missing)} of {len(found)} pictures: {missing[0]}, …"
-        )
+    stems = {path.stem for path in found}
+    lone = [path for stem, path in by_stem(contents(labels), ".png").items() if stem not in stems]
+    inventory = Inventory.of(
+        [
+            *(Files(image=path, labels=labels / f"{path.stem}.png") for path in found),
+            *(Files(image=images / path.name, labels=path) for path in lone),
+        ]
+    )
+    missing = inventory.missing(folder)
+    if missing and not (partial and inventory.complete):
+        rest = "; --partial measures what is there" if inventory.complete else ""
+        raise DataError(f"{folder} is not complete: {'; '.join(missing)}{rest}")
     places = places_of([name != UNLABELLED for name in classes])
     table = LabelTable.of(
         {value: int(places[value]) for value in range(len(classes))},
         f"there are names for 0 to {len(classes) - 1} and 255 is unlabelled; name all values, "
         f"{UNLABELLED} for those that are unlabelled too",
     )
-    return tuple(ImageWithMap(image=path, labels=labels / f"{path.stem}.png", table=table) for path in found)
+    complete = (
+        ImageWithMap(image=item.image, labels=item.labels, table=table) for item in inventory.complete
+    )
+    return tuple(complete), inventory.incomplete
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")

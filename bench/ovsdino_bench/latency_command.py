@@ -51,10 +51,12 @@ def latency(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Width x height the picture is resized to first; any number of times."),
     ] = None,
+    reference: o.Reference = None,
     out: o.ReportFile = None,
     as_json: o.Json = False,
 ) -> None:
     """Time a bundle's forms by stage and end to end, beside PyTorch in the same run if asked for."""
+    from ovsdino_bench.agreement import agreement_with
     from ovsdino_bench.documents import as_document, save_document
     from ovsdino_bench.engine_times import time_engines
     from ovsdino_bench.latency import check_batches, time_batches, time_ways
@@ -81,6 +83,7 @@ def latency(
     ways = _ways(opened, _names(form), _names(against), source)
     check_batches(ways, counts)
     question = ways[0].segmenter.ask(asked)
+    agreement = None if reference is None else agreement_with(reference, ways, opened)
     with Watch() as watch:
         timed = time_ways(ways, image, asked, sizes, runs, warmup)
         throughput = time_batches(ways, counts, runs, warmup)
@@ -103,6 +106,7 @@ def latency(
             "vocabulary": vocabulary,
             "runs": runs,
             "warmup": warmup,
+            "agreement": agreement,
             "ways": {way.name: way.segmenter.backend.name for way in ways},
         },
     )

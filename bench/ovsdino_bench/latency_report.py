@@ -58,7 +58,7 @@ def latency_report(
 
 
 def latency_table(report: Document) -> str:
-    """Return a report as Markdown: end to end, stages, throughput, cold start, marks."""
+    """Return a report as Markdown: end to end, stages, throughput, cold start, agreement, marks."""
     lines = [f"**marked: {mark}**" for mark in report["marks"]]
     ratios = {(item["way"], *item["size_hw"]): item for item in report["ratios"]}
     lines += ["", "| size | way | p50 ms | p95 | min–max | times the first, median (min–max) |"]
@@ -84,6 +84,8 @@ def latency_table(report: Document) -> str:
             peak = found["peak_host_bytes"]
             memory = "-" if peak is None else f"{peak / 1e6:.0f}"
             lines.append(f"| {name} | {found['total_ms']:.0f} | {found['open_ms']:.0f} | {memory} |")
+    if report.get("agreement") is not None:
+        lines += ["", *_agreement(report["agreement"])]
     lines += [
         "",
         f"{report['runs']} rounds in turn after {report['warmup']} of warm-up; {report['includes']}.",
@@ -109,6 +111,15 @@ def _throughput(report: Document) -> list[str]:
             ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _agreement(found: Mapping[str, Any]) -> list[str]:
+    """Return the table of what was held against PyTorch's recorded features before it was timed."""
+    lines = [f"| way | labels as PyTorch's, {found['images']} images | cosine, mean |", "|---|---|---|"]
+    return lines + [
+        f"| {item['way']} | {100 * item['label_agreement']:.4f} % | {item['cosine_mean']:.7f} |"
+        for item in found["ways"]
+    ]
 
 
 def engine_times(report: Document) -> Sequence[Mapping[str, Any]]:

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovsdino_runtime.backends.selection import DeviceChoice, choose_backend
+from ovsdino_bench.forms import FORMS
+from ovsdino_bench.replay import ReplayBackend
+from ovsdino_runtime.backends import Backend
+from ovsdino_runtime.backends.selection import DeviceChoice, PrecisionChoice, choose_backend
 from ovsdino_runtime.bundle import VOCABULARY, Bundle
 from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.extras import needing
@@ -30,12 +33,14 @@ class Measured:
         manifest: the bundle's, or made from the checkpoint.
         checkpoint_sha256: of the checkpoint's weights; None without one.
         note: what a person should know about the choice of the backend, or None.
+        reference: what stands for PyTorch, where it was recorded elsewhere.
     """
 
     segmenters: tuple[Segmenter, ...]
     manifest: Manifest
     checkpoint_sha256: str | None
     note: str | None
+    reference: ReplayBackend | None = None
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -60,28 +65,42 @@ class CheckpointSource:
     text_names: Path | None = None
 
 
-def open_measured(bundle: Path | None, checkpoint: CheckpointSource | None, device: DeviceChoice) -> Measured:
+def open_measured(
+    bundle: Path | None,
+    checkpoint: CheckpointSource | None,
+    device: DeviceChoice,
+    precision: PrecisionChoice = "auto",
+    reference: Path | None = None,
+) -> Measured:
     """Open what is measured.
 
     Args:
         bundle: a bundle, whose geometry and text embeddings serve the checkpoint too.
         checkpoint: runs in PyTorch: on CUDA with `cuda`, else on the CPU.
         device: where the bundle runs.
+        precision: what the bundle computes in, as in `choose_backend`; but FP16 on the CPU, which
+            the runtime refuses, is emulated if both are asked for. PyTorch computes in FP32.
+        reference: what `ovsdino-bench reference` recorded of the bundle's checkpoint; stands for it.
 
     Raises:
         BundleError, CheckpointError, ExportError: one of them cannot be used.
-        BackendUnavailable: the device, PyTorch or another package is not there.
+        DataError: the reference cannot be used, or is of another model.
+        BackendUnavailable: the device, the precision, PyTorch or another package is not there.
         ValueError: neither is given.
     """
     if bundle is not None:
         opened = Bundle.open(bundle)
-        torch_side = [] if checkpoint is None else [Segmenter(opened, _torch_backend(checkpoint, device))]
-        backend, note = choose_backend(opened, device)
+        replayed = None if reference is None else ReplayBackend(reference, opened.manifest)
+        torch_side = [] if replayed is None else [Segmenter(opened, replayed)]
+        if checkpoint is not None:
+            torch_side.append(Segmenter(opened, _torch_backend(checkpoint, device)))
+        backend, note = _of_bundle(opened, device, precision)
         return Measured(
             segmenters=(*torch_side, Segmenter(opened, backend)),
             manifest=opened.manifest,
             checkpoint_sha256=None if checkpoint is None else _weights_sha256(checkpoint),
             note=note,
+            reference=replayed,
         )
     if checkpoint is None:
         raise ValueError("neither a bundle nor a checkpoint")
@@ -89,6 +108,11 @@ def open_measured(bundle: Path | None, checkpoint: CheckpointSource | None, devi
         raise BackendUnavailable(
             "device 'tensorrt' was asked for, but a checkpoint alone runs in PyTorch; name its --bundle, or "
             "use --device cpu or cuda"
+        )
+    if precision == "fp16":
+        raise BackendUnavailable(
+            "precision 'fp16' was asked for, but a checkpoint alone runs in PyTorch, in FP32; name its "
+            "--bundle, or leave out --precision"
         )
     with (
         needing("bench,export,cpu", "measuring a checkpoint without a bundle"),
@@ -100,6 +124,16 @@ def open_measured(bundle: Path | None, checkpoint: CheckpointSource | None, devi
             checkpoint_sha256=_weights_sha256(checkpoint),
             note=None,
         )
+
+
+def _of_bundle(
+    bundle: Bundle, device: DeviceChoice, precision: PrecisionChoice
+) -> tuple[Backend, str | None]:
+    """Return what runs a bundle, and what a person should know about the choice."""
+    if (device, precision) != ("cpu", "fp16"):
+        return choose_backend(bundle, device, precision)
+    form = FORMS["onnx-fp16-emulated"]
+    return form.open(bundle), f"FP16 is emulated, which is slow: {form.what}"
 
 
 @contextmanager

@@ -37,6 +37,10 @@ Counts = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Write every image's confusion counts here (.npz), for `compare`."),
 ]
+Reference = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="What `reference` recorded of the bundle's checkpoint, in place of PyTorch."),
+]
 ReportFile = Annotated[Optional[Path], typer.Option("--out", help="Write the report here (.json).")]  # noqa: UP045
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -35,12 +35,14 @@ dt { opacity: .7; } dd { margin: 0; overflow-wrap: anywhere; } code { font-size:
 """
 _FACTS = (
     "command",
+    "commands",
     "machine",
     "machines",
     "bundle",
     "files",
     "model",
     "checkpoint",
+    "reference",
     "image",
     "data",
     "classes",

@@ -74,7 +74,9 @@ def parity(
         "command": typed_command(),
         "bundle": opened.manifest.name,
         "files": {name: entry.sha256 for name, entry in opened.manifest.files.items()},
-        "reference": {name: recorded.about.get(name) for name in ("created_by", "backend", "machine")},
+        "reference": {
+            name: recorded.about.get(name) for name in ("created_by", "backend", "machine", "failed")
+        },
         "classes": list(recorded.question.names),
         "images": len(recorded),
         "block": block,

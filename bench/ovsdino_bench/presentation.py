@@ -8,8 +8,8 @@ from pathlib import Path
 import typer
 
 from ovsdino_bench.counts import ImageCounts
-from ovsdino_bench.journal import Recorded
 from ovsdino_bench.report import as_text, report_of, save_report
+from ovsdino_bench.runs import Recorded
 from ovsdino_bench.tables import accuracy_table
 from ovsdino_runtime import command_line
 from ovsdino_runtime.errors import DataError

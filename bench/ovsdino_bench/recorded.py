@@ -53,7 +53,7 @@ class Recorded:
 
     Attributes:
         path: the file.
-        about: what was recorded: `model`, `backend`, `question`, `images`, and what else was said.
+        about: what was recorded: `model`, `backend`, `question`, `images`, `failed`, and what else was said.
         question: the classes, with the text vectors they were recorded with.
     """
 
@@ -78,6 +78,7 @@ class Recorded:
             images = enumerate(about["images"])
             needed = [f"{index}/{part}.npy" for index, item in images for part in item["parts"]]
             about["model"]
+            about["failed"] = [{"image": item["image"], **item} for item in about.get("failed", ())]
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{path} holds no reference ({error}); `ovsdino-bench reference` writes one"
@@ -119,6 +120,17 @@ class Recorded:
                         features=_read(archive, f"{index}/features"),
                         truth=truth,
                     )
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.path} is damaged ({error}); record the reference again") from error
+
+    def array(self, archive: zipfile.ZipFile, index: int, part: str) -> NDArray[Any]:
+        """Return `windows`, `features` or `truth` of the I-th image from the opened file.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        try:
+            return _read(archive, f"{index}/{part}")
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{self.path} is damaged ({error}); record the reference again") from error
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ovsdino_bench.folder import LabelledImage
     from ovsdino_bench.recorded import RecordedImage
     from ovsdino_runtime.bundle import Bundle
-    from ovsdino_runtime.segmenter import Question, Segmenter
+    from ovsdino_runtime.segmenter import Segmenter
 
 
 def reference(
@@ -42,9 +42,10 @@ def reference(
 ) -> None:
     """Record PyTorch's FP32 features of some images, for `parity --reference` on any machine."""
     from ovsdino_bench.data_options import benchmarks_of
-    from ovsdino_bench.machine import machine
+    from ovsdino_bench.machine import machine, typed_command
     from ovsdino_bench.recorded import record
     from ovsdino_bench.selection import Selection
+    from ovsdino_runtime.errors import DataError
     from ovsdino_runtime.inputs import pictures_of, without_repetitions
     from ovsdino_runtime.queries import parse_classes
     from ovsdino_runtime.segmenter import Segmenter
@@ -71,28 +72,56 @@ def reference(
             raise typer.BadParameter("a reference is of one data set; record another file for another")
         found = selection.of(benchmarks[0])
         question = benchmarks[0].question(segmenter)
-    about = {"backend": backend.name, "machine": described, "selection": selection.as_dict()}
-    count = record(out, opened.manifest, question, about, _recorded(segmenter, opened, question, found))
+    failed: list[dict[str, str]] = []
+    about = {
+        "backend": backend.name,
+        "machine": described,
+        "command": typed_command(),
+        "selection": selection.as_dict(),
+        "failed": failed,
+    }
+    count = record(out, opened.manifest, question, about, _recorded(segmenter, opened, found, failed))
     typer.echo(f"{out}: {count} images, {out.stat().st_size / 1e6:.1f} MB, by {backend.name}")
+    if failed:
+        raise DataError(
+            f"{len(failed)} of {len(found)} images could not be recorded, the others are; the first: "
+            f"{failed[0]['error']}"
+        )
 
 
 def _recorded(
-    segmenter: Segmenter, bundle: Bundle, question: Question, images: Sequence[LabelledImage | Path]
+    segmenter: Segmenter,
+    bundle: Bundle,
+    images: Sequence[LabelledImage | Path],
+    failed: list[dict[str, str]],
 ) -> Iterator[RecordedImage]:
+    """Yield what PyTorch makes of each image; one that cannot be read is added to those that failed.
+
+    Raises:
+        DataError: none can be read.
+    """
     from tqdm import tqdm
 
     from ovsdino_bench.recorded import RecordedImage
     from ovsdino_runtime.backends.recording import RecordingBackend
-    from ovsdino_runtime.errors import DataError
+    from ovsdino_runtime.errors import DataError, ImageError
     from ovsdino_runtime.segmenter import Segmenter
 
     for item in tqdm(images, "reference", unit="image"):
         seen = RecordingBackend(segmenter.backend)
         path = item if isinstance(item, Path) else item.image
-        truth = None if isinstance(item, Path) else item.truth()
-        grid = Segmenter(bundle, seen).encode(path).grid
-        size = (grid.rows.output_px, grid.columns.output_px)
-        if truth is not None and truth.shape != size:
-            raise DataError(f"{path} is {size}, but its labels are {truth.shape}; correct one of them")
+        try:
+            truth = None if isinstance(item, Path) else item.truth()
+            grid = Segmenter(bundle, seen).encode(path).grid
+            size = (grid.rows.output_px, grid.columns.output_px)
+            if truth is not None and truth.shape != size:
+                raise DataError(f"{path} is {size}, but its labels are {truth.shape}; correct one of them")
+        except (DataError, ImageError) as error:
+            failed.append({"image": path.name, "error": str(error)})
+            continue
         windows, features = seen.kept[0]
         yield RecordedImage(file=path.name, size_hw=size, windows=windows, features=features, truth=truth)
+    if len(failed) == len(images):
+        raise DataError(
+            f"none of {len(images)} images could be recorded, the first because: {failed[0]['error']}"
+        )

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ovsdino_bench import shapes as sh
 from ovsdino_bench.accuracy import Comparison
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
-from ovsdino_bench.journal import Recorded, Run
+from ovsdino_bench.runs import Recorded, Run
 from ovsdino_bench.selection import Selection, list_hash
 from ovsdino_runtime.bundle import IMAGE_GRAPH
 from ovsdino_runtime.errors import DataError
@@ -20,6 +21,36 @@ from ovsdino_runtime.segmenter import Question
 
 KIND, SCHEMA = "accuracy", 2  # schema 1 had neither of the two, no selection and no question
 Report = Mapping[str, Any]
+_SHARE = sh.optional(sh.number)
+_BACKEND = sh.record(
+    {
+        "backend": sh.text,
+        **sh.fields(("miou", "boundary_f_mean"), _SHARE),
+        "miou_interval_95": sh.listed(_SHARE, least=2, most=2),
+        "iou": sh.named(_SHARE),
+    }
+)
+_SCALARS = sh.named(sh.optional(sh.number_or_numbers))
+_OF_SCHEMA_1 = sh.record(
+    {"backends": sh.listed(_BACKEND, least=1)},
+    {"model": sh.optional(sh.record({}, {"scalars": sh.optional(_SCALARS)}))},
+)
+_OF_SCHEMA_2 = sh.record(
+    {
+        "benchmark": sh.text,
+        "dataset": sh.record({"published": sh.optional(sh.number)}),
+        "model": sh.record(
+            {
+                **sh.fields(("name", "backbone"), sh.text),
+                **sh.fields(("backbone_source", "text_model"), sh.optional(sh.text)),
+                **sh.fields(("templates", "steps"), sh.optional(sh.number)),
+            }
+        ),
+        "question": sh.record({"background": sh.text, "prompts": sh.named(sh.listed(sh.text))}),
+        "images": sh.number,
+        "failed": sh.listed(sh.anything),
+    }
+)
 
 
 def run_of(
@@ -31,6 +62,7 @@ def run_of(
     manifest: Manifest,
     backends: Sequence[str],
     checkpoint_sha256: str | None = None,
+    reference: Mapping[str, Any] | None = None,
 ) -> Run:
     """Return what is measured, in full.
 
@@ -43,6 +75,7 @@ def run_of(
         manifest: of the bundle, or made from the checkpoint.
         backends: what runs.
         checkpoint_sha256: of the checkpoint's weights, where it is measured.
+        reference: what stands for PyTorch, where it was recorded elsewhere.
     """
     names = [item.image.name for item in images]
     facts = {
@@ -55,8 +88,11 @@ def run_of(
         },
         "selection": {**selection.as_dict(), "images": len(names), "list_sha256": list_hash(names)},
         "model": _model(manifest, checkpoint_sha256),
+        "files": {name: entry.sha256 for name, entry in manifest.files.items()},
         "question": _asked(question, background),
     }
+    if reference is not None:
+        facts["reference"] = dict(reference)
     return Run(
         name=benchmark.name,
         names=question.names,
@@ -84,6 +120,7 @@ def report_of(recorded: Recorded, block: int) -> tuple[dict[str, Any], Compariso
         **run.facts,
         "shards": recorded.parts,
         "machines": [dict(item) for item in recorded.machines],
+        "commands": list(recorded.commands),
         **found.as_dict(block),
     }
     return report, found
@@ -120,9 +157,13 @@ def read_reports(path: Path) -> list[Report]:
             raise DataError(f"{path} has schema {schema}, this version reads up to {SCHEMA}; upgrade ovsdino")
         reports: list[Report] = document.get("reports", [document])
         for report in reports:
-            last = report["backends"][-1]
-            for key in ("miou", "miou_interval_95", "iou", "boundary_f_mean"):
-                last[key]
+            _OF_SCHEMA_1(report, "")
+            if schema > 1:
+                _OF_SCHEMA_2(report, "")
+            if any(list(item["iou"]) != list(report["backends"][0]["iou"]) for item in report["backends"]):
+                raise ValueError("its backends have different classes")
+        if not reports:
+            raise ValueError("it has no report in it")
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(
             f"{path} is no report of accuracy ({error!r}); write one with `ovsdino-bench accuracy --json`"

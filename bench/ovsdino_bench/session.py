@@ -12,12 +12,13 @@ from tqdm import tqdm
 from ovsdino_bench.accuracy import count_images
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
-from ovsdino_bench.journal import Journal, Recorded, Run, file_name
+from ovsdino_bench.journal import Journal
 from ovsdino_bench.measured import Measured
 from ovsdino_bench.prompts import with_synonyms
 from ovsdino_bench.report import run_of
+from ovsdino_bench.runs import Recorded, Run, file_name
 from ovsdino_bench.selection import Selection, Shard
-from ovsdino_bench.shards import merge, wait_for_shards
+from ovsdino_bench.shards import Stamp, counted_with_failures, merge, wait_for_shards
 from ovsdino_runtime.segmenter import Question
 
 
@@ -29,11 +30,13 @@ class Plan:
         run: what is measured, in full.
         question: the classes.
         images: those selected, over all shards.
+        earlier_files: shards' files with failures of an earlier launch, see `wait_for_shards`.
     """
 
     run: Run
     question: Question
     images: Sequence[LabelledImage]
+    earlier_files: Mapping[Path, Stamp]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ class Session:
         out: where counts are kept; None keeps them in memory.
         machine: on what, as JSON takes it; described before models are loaded, which may change
             the cores that this process may use.
+        command: as it was typed.
     """
 
     measured: Measured
@@ -60,12 +64,18 @@ class Session:
     synonyms: bool
     out: Path | None
     machine: Mapping[str, Any]
+    command: str
+
+    @property
+    def _merges(self) -> bool:
+        """Whether this process waits for the others of a launch and puts their counts together."""
+        return self.launched and self.shard.number == 1 and self.shard.count > 1
 
     def plan(self, benchmark: Benchmark) -> Plan:
         """Return what is to be counted of a data set.
 
         Raises:
-            DataError: no image is selected, or the background policy does not fit.
+            DataError: no image is selected, the reference lacks one, or the background policy does not fit.
             VocabularyError: a name is unknown.
         """
         background = self.background if benchmark.has_background else None
@@ -74,6 +84,9 @@ class Session:
             benchmark = with_synonyms(benchmark, segmenter.text)
         question = benchmark.question(segmenter, background)
         images = self.selection.of(benchmark)
+        reference = self.measured.reference
+        if reference is not None:
+            reference.check_images([item.image.name for item in images])
         run = run_of(
             benchmark,
             images,
@@ -83,8 +96,12 @@ class Session:
             self.measured.manifest,
             self.measured.backends,
             self.measured.checkpoint_sha256,
+            None if reference is None else reference.facts,
         )
-        return Plan(run=run, question=question, images=images)
+        earlier: Mapping[Path, Stamp] = {}
+        if self.out is not None and self._merges:
+            earlier = counted_with_failures(self.out, run, self.shard.count)
+        return Plan(run=run, question=question, images=images, earlier_files=earlier)
 
     def count(self, plan: Plan) -> Recorded:
         """Count a data set; return all its counts, or those of the shard that this process counts.
@@ -96,7 +113,7 @@ class Session:
         """
         run, shard = plan.run, self.shard
         path = None if self.out is None else self.out / file_name(run.name, shard)
-        with Journal.open(path, run, shard, self.machine) as journal:
+        with Journal.open(path, run, shard, self.machine, self.command) as journal:
             places = shard.places(run.images)
             left = [place for place in places if place not in journal.recorded.results]
             bar = tqdm(total=len(places), initial=len(places) - len(left), desc=run.name, unit="image")
@@ -105,6 +122,6 @@ class Session:
                 for result in count_images(self.measured.segmenters, plan.question, selected):
                     journal.add(result)
                     bar.update()
-        if shard.count == 1 or not self.launched or shard.number > 1 or self.out is None:
+        if self.out is None or not self._merges:
             return journal.recorded
-        return merge(wait_for_shards(self.out, run, shard.count))[0]
+        return merge(wait_for_shards(self.out, run, shard.count, plan.earlier_files))[0]

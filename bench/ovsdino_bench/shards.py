@@ -8,11 +8,13 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ovsdino_bench.journal import ENDING, Recorded, Run, all_machines, difference_of_runs, file_name, load
+from ovsdino_bench.runs import ENDING, Recorded, Run, difference_of_runs, each_once, file_name, load
 from ovsdino_bench.selection import Shard
 from ovsdino_runtime.errors import DataError
 
 _PATIENCE_S, _STEP_S = 600.0, 1.0
+_GRACE_S = 60.0  # in which a process of the launch begins, though another has counted its images already
+Stamp = tuple[int, int, int]
 
 
 def files_of_counts(paths: Sequence[Path]) -> list[Path]:
@@ -79,7 +81,8 @@ def _together(name: str, parts: Sequence[tuple[Path, Recorded]]) -> Recorded:
     return replace(
         first,
         shard=Shard(),
-        machines=all_machines(part for _, part in parts),
+        machines=each_once(part.machines for _, part in parts),
+        commands=each_once(part.commands for _, part in parts),
         results=dict(sorted(results.items())),
         parts=len(parts),
     )
@@ -112,32 +115,82 @@ def take_own_gpu(environment: MutableMapping[str, str]) -> None:
         environment["CUDA_VISIBLE_DEVICES"] = visible[int(local) % len(visible)]
 
 
-def wait_for_shards(folder: Path, run: Run, count: int, patience_s: float = _PATIENCE_S) -> list[Path]:
+def counted_with_failures(folder: Path, run: Run, count: int) -> dict[Path, Stamp]:
+    """Return the shards' files that are finished but for images that failed, as they are now.
+
+    As a launch begins, such a file is of an earlier one: the process whose it is measures the failed images
+    again as soon as it comes to it.
+
+    Args:
+        folder: where the processes write.
+        run: what is measured.
+        count: number of shards.
+    """
+    found = {}
+    for path in _files(folder, run, count):
+        stamp = _stamp(path)
+        if stamp is None:
+            continue
+        try:
+            recorded = load(path)
+        except DataError:  # whose file it is says so
+            continue
+        if not recorded.missing and any(item.error for item in recorded.results.values()):
+            found[path] = stamp
+    return found
+
+
+def wait_for_shards(
+    folder: Path,
+    run: Run,
+    count: int,
+    earlier_files: Mapping[Path, Stamp] | None = None,
+    patience_s: float = _PATIENCE_S,
+    grace_s: float = _GRACE_S,
+) -> list[Path]:
     """Return the files of all shards of a run once each has a line for every image.
 
     Args:
         folder: where the processes write.
         run: what is measured.
         count: number of shards.
+        earlier_files: what `counted_with_failures` gave as this process began.
         patience_s: how long to wait while no file grows.
+        grace_s: how long to wait for each of the earlier files to be gone on with. One that is not is taken
+            as it is: its process was done before this one began.
 
     Raises:
         DataError: no file grew for so long.
     """
-    shards = [Shard(number=number, count=count) for number in range(1, count + 1)]
-    files = [folder / file_name(run.name, shard) for shard in shards]
-    wanted = [len(shard.places(run.images)) + 1 for shard in shards]
+    files = _files(folder, run, count)
+    wanted = [len(Shard(number=number, count=count).places(run.images)) + 1 for number in range(1, count + 1)]
+    waited_on = earlier_files or {}
     earlier: list[int] = []
-    since = time.monotonic()
+    since = begun = time.monotonic()
     while True:
+        in_grace = time.monotonic() - begun < grace_s
+        old = in_grace and any(_stamp(path) == stamp for path, stamp in waited_on.items())
         lines = [path.read_bytes().count(b"\n") if path.is_file() else 0 for path in files]
-        if all(there >= needed for there, needed in zip(lines, wanted, strict=True)):
+        if not old and all(there >= needed for there, needed in zip(lines, wanted, strict=True)):
             return files
         if lines != earlier:
             earlier, since = lines, time.monotonic()
-        if time.monotonic() - since > patience_s:
+        if not old and time.monotonic() - since > patience_s:
             raise DataError(
                 f"waited {patience_s:.0f} s for the other processes' counts of {run.name} in {folder}; start "
                 "the same command again, it goes on, or run `ovsdino-bench merge` when all are finished"
             )
         time.sleep(_STEP_S)
+
+
+def _files(folder: Path, run: Run, count: int) -> list[Path]:
+    return [folder / file_name(run.name, Shard(number=number, count=count)) for number in range(1, count + 1)]
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Return what changes when a file is written anew or longer; None if there is none."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns

@@ -61,14 +61,16 @@ def fill(page: Path) -> None:
 
 def _accuracy(report: Document) -> list[tuple[str, str]]:
     name = report.get("benchmark") or "mIoU"
-    return [
-        (
-            f"{name}, {item['backend']}",
-            f"{100 * item['miou']:.2f} % mIoU (95 % interval {100 * item['miou_interval_95'][0]:.2f}–"
-            f"{100 * item['miou_interval_95'][1]:.2f})",
-        )
-        for item in report["backends"]
-    ]
+    rows = []
+    for item in report["backends"]:
+        low, high = (_percent(end) for end in item["miou_interval_95"])
+        figure = f"{_percent(item['miou'])} % mIoU (95 % interval {low}–{high})"
+        rows.append((f"{name}, {item['backend']}", "no class occurs" if item["miou"] is None else figure))
+    return rows
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def _parity(report: Document) -> list[tuple[str, str]]:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ovsdino_bench.gpu_telemetry import THROTTLING, GpuSample, Nvml
+from ovsdino_bench.tegrastats import LOADED_PERCENT, Tegrastats, fall_of
 
 OTHERS_SHARE = 0.10  # of all cores' time; above, a run is marked busy
 LOAD_PER_CORE = 0.5  # of the load average as the run begins; above, a run is marked busy
@@ -75,18 +74,6 @@ def load_of(loadavg: str) -> float | None:
     return None if match is None else float(match[0])
 
 
-def tegrastats_of(line: str) -> dict[str, float]:
-    """Return what a line of tegrastats says: GPU load in percent, temperatures in °C, power in mW."""
-    found: dict[str, float] = {}
-    if (load := re.search(r"GR3D_FREQ (\d+)%", line)) is not None:
-        found["gpu_percent"] = float(load[1])
-    for name, value in re.findall(r"(\w+)@([\d.]+)C", line):
-        found[f"{name.lower()}_celsius"] = float(value)
-    for name, value in re.findall(r"(VDD_\w+|VIN_\w+) (\d+)mW", line):
-        found[f"{name.lower()}_mw"] = float(value)
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
     """What was seen during a run.
@@ -97,7 +84,7 @@ class Telemetry:
         others: share of all cores' time that other processes took.
         cpu_mhz: mean clock of the cores, by sample.
         gpu: NVML's samples.
-        tegrastats: a Jetson's figures as the run ended.
+        tegrastats: a Jetson's samples, see `tegrastats.sample_of`.
     """
 
     cores: int
@@ -105,7 +92,7 @@ class Telemetry:
     others: float | None = None
     cpu_mhz: tuple[float, ...] = ()
     gpu: tuple[GpuSample, ...] = ()
-    tegrastats: dict[str, float] = field(default_factory=dict)
+    tegrastats: tuple[dict[str, float], ...] = ()
 
     def marks(self) -> list[str]:
         """Return why the run's times are not to be trusted, a sentence each; empty if nothing is known."""
@@ -130,6 +117,13 @@ class Telemetry:
         )
         if reasons:
             found.append(f"throttled: the GPU reports {', '.join(reasons)}")
+        for part, what in (("gpu", "GPU"), ("cpu", "processor")):
+            fall = fall_of(self.tegrastats, part)
+            if fall is not None and fall[1] < CLOCK_SHARE * fall[0]:
+                found.append(
+                    f"throttled: the {what}'s clock under load fell from {fall[0]:.0f} to {fall[1]:.0f} MHz "
+                    f"by tegrastats, the limit is {100 * CLOCK_SHARE:.0f} %"
+                )
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -140,11 +134,12 @@ class Telemetry:
             "others_share": self.others,
             "cpu_mhz": [round(value) for value in self.cpu_mhz],
             "gpu": [sample.as_dict() for sample in self.gpu],
-            "tegrastats": self.tegrastats,
+            "tegrastats": list(self.tegrastats),
             "limits": {
                 "others_share": OTHERS_SHARE,
                 "load_per_core": LOAD_PER_CORE,
                 "clock_share": CLOCK_SHARE,
+                "loaded_percent": LOADED_PERCENT,
             },
         }
 
@@ -168,6 +163,7 @@ class Watch:
     def __enter__(self) -> Watch:
         self._load = load_of(_text("/proc/loadavg"))
         self._before, self._own = _cpu_times(), _own_s()
+        self._tegrastats = Tegrastats.start()
         self._thread.start()
         return self
 
@@ -177,6 +173,7 @@ class Watch:
         self._done.set()
         self._thread.join()
         after, own = _cpu_times(), _own_s() - self._own
+        said = () if self._tegrastats is None else self._tegrastats.stop()
         both = self._before is not None and after is not None
         self.seen = Telemetry(
             cores=os.cpu_count() or 1,
@@ -184,7 +181,7 @@ class Watch:
             others=others_share(self._before, after, own) if both and self._before and after else None,
             cpu_mhz=tuple(self._clocks),
             gpu=tuple(self._gpu),
-            tegrastats=_tegrastats(),
+            tegrastats=said,
         )
 
     def _watch(self) -> None:
@@ -212,16 +209,3 @@ def _cpu_times() -> CpuTimes | None:
 def _own_s() -> float:
     times: Sequence[float] = os.times()
     return sum(times[:4])
-
-
-def _tegrastats() -> dict[str, float]:
-    program = shutil.which("tegrastats")
-    if program is None:
-        return {}
-    with subprocess.Popen([program, "--interval", "200"], stdout=subprocess.PIPE, text=True) as process:
-        stop = threading.Timer(2, process.terminate)
-        stop.start()
-        line = process.stdout.readline() if process.stdout is not None else ""
-        stop.cancel()
-        process.terminate()
-    return tegrastats_of(line)

@@ -19,6 +19,7 @@ from ovsdino_bench import cli
 from ovsdino_bench.datasets import ADAPTERS
 from ovsdino_runtime.background import STUFF
 from ovsdino_runtime.vocabulary import vocabularies
+from tests.bench.painted import painted, recorded  # noqa: F401 - fixtures
 
 BLOCK_PX = 14
 SIZES = ((28, 56), (42, 28), (28, 28))  # ragged; their short side is the tiny bundle's

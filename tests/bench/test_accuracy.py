@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ from PIL import Image
 
 from ovsdino_bench import cli
 from ovsdino_bench.folder import labelled_folder
-from ovsdino_runtime.errors import DataError
+from ovsdino_bench.measured import CheckpointSource, open_measured
+from ovsdino_runtime.errors import BackendUnavailable, DataError
+from tests.standins.half_bundle import write_half_bundle
 
 NAMES = "car,road,tree,-"
 
@@ -94,6 +96,29 @@ def test_a_folder_of_another_layout_is_an_error(
         labelled_folder(data, NAMES.split(","))
 
 
+def test_a_folder_that_is_half_there_is_refused_unless_what_is_there_was_asked_for(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    tiny_colours: Mapping[str, tuple[int, int, int]],
+    bench: Callable,
+) -> None:
+    data = dataset(tmp_path / "data", tiny_colours)
+    common = ("accuracy", "--bundle", tiny_bundle, "--data", data, "--classes", NAMES, "--json")
+    (data / "images" / "0.png").unlink()
+    (data / "labels" / "._1.png").write_bytes(b"left by an archiver")
+    ran = bench(*common)
+    assert ran.code == 1
+    assert "is not complete: missing pictures: 1, the first is images/0.png; --partial measures" in ran.error
+    report = json.loads(bench(*common, "--partial").out)
+    assert report["dataset"] == {"images": 1, "published": None, "left_out": 1}
+    assert report["backends"][0]["iou"]["road"] == 0, "of the second picture alone"
+    (data / "labels" / "1.png").unlink()
+    ran = bench(*common, "--partial")
+    assert ran.code == 1
+    label, picture = "missing label maps: 1, the first is labels/1.png", "the first is images/0.png"
+    assert ran.error.endswith(f"{label}; missing pictures: 1, {picture}")
+
+
 @pytest.mark.parametrize("damage", ["value", "colour", "broken"])
 def test_labels_that_are_no_index_map_of_the_classes_are_an_error(
     tmp_path: Path, tiny_colours: Mapping[str, tuple[int, int, int]], damage: str
@@ -108,3 +133,41 @@ def test_labels_that_are_no_index_map_of_the_classes_are_an_error(
         path.write_bytes(b"no png")
     with pytest.raises(DataError, match=r"0\.png"):
         labelled_folder(data, NAMES.split(","))[0].truth()
+
+
+def test_precision_is_held_to_and_fp16_on_a_cpu_is_emulated_and_called_so(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    tiny_colours: Mapping[str, tuple[int, int, int]],
+    bench: Callable,
+) -> None:
+    data = dataset(tmp_path / "data", tiny_colours)
+    common = ("accuracy", "--data", data, "--classes", NAMES, "--json", "--device")
+    # its FP16 graph takes colours for darker ones, so that what ran is seen in the figures
+    both = write_half_bundle(tiny_bundle, tmp_path / "both", half=60.0)
+    found = {}
+    for name in ("fp32", "auto", "fp16"):
+        ran = bench(*common, "cpu", "--bundle", both, "--precision", name)
+        assert ran.code == 0, ran.err
+        (found[name],) = json.loads(ran.out)["backends"]
+        assert ("note: FP16 is emulated, which is slow" in ran.err) == (name == "fp16")
+    assert [found[name]["backend"] for name in ("fp32", "auto", "fp16")] == [
+        "onnxruntime-cpu", "onnxruntime-cpu", "fp16-emulated",
+    ]  # fmt: skip
+    assert found["fp32"]["iou"] == found["auto"]["iou"] != found["fp16"]["iou"]
+    for bundle, device, code, said in (
+        (tiny_bundle, "cpu", 1, "the bundle ships no image.fp16.onnx; derive it with `ovsdino-export fp16"),
+        (tiny_bundle, "auto", 1, "precision 'fp16' was asked for, but ONNX Runtime computes FP16 graphs on"),
+        (both, "tensorrt", 1, "device 'tensorrt' was asked for, but"),
+    ):
+        ran = bench(*common, device, "--bundle", bundle, "--precision", "fp16")
+        assert ran.code == code
+        assert said in ran.error
+    assert bench(*common, "cpu", "--bundle", both, "--precision", "int3").code == 2
+
+
+def test_a_checkpoint_alone_is_not_called_fp16() -> None:
+    with pytest.raises(
+        BackendUnavailable, match=r"'fp16' was asked for.*PyTorch, in FP32; name its --bundle"
+    ):
+        open_measured(None, CheckpointSource(path=Path("anywhere")), "cpu", "fp16")

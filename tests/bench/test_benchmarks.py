@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 from ovsdino_bench.benchmark import open_benchmark
 from ovsdino_bench.counts import ImageCounts
 from ovsdino_bench.datasets import ADAPTERS
+from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import vocabulary
 
@@ -106,6 +108,12 @@ def test_a_report_records_what_was_asked_of_which_images(
     assert whole["model"]["templates"] == 1
     assert whole["shards"] == 1
     assert whole["machines"][0]["cores"] >= 1
+    assert whole["commands"] == [
+        f"ovsdino-bench accuracy --bundle world --dataset {shlex.quote(f'voc21={tree.folder.name}')} --json"
+    ]
+    manifest = Bundle.open(world_bundle).manifest
+    assert whole["files"] == {name: entry.sha256 for name, entry in manifest.files.items()}
+    assert whole["files"]["vocabulary.npz"]
     assert whole["failed"] == []
     part = json.loads(bench(*common, "--every", 2, "--limit", 1).out)
     assert part["images"] == 1

@@ -1,4 +1,4 @@
-"""Parity: recorded once by PyTorch, held against every form, judged by gates."""
+"""Parity: every form against what PyTorch gave, figure by figure, judged by gates."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ovsdino_bench import cli
 from ovsdino_bench.forms import FORMS, runnable
-from ovsdino_bench.machine import typed_command
 from ovsdino_bench.parity import Form, gate_of, measure_parity
-from ovsdino_bench.recorded import Recorded, RecordedImage, record
-from ovsdino_runtime.backends.recording import RecordingBackend
+from ovsdino_bench.recorded import Recorded
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import DataError, InferenceError
+from ovsdino_runtime.errors import InferenceError
 from ovsdino_runtime.metrics import GATES, confusion, mean_iou
 from ovsdino_runtime.segmenter import Segmenter
-
-NAMES = ("car", "road", "sky", "tree")
-SIZES = ((56, 84), (40, 28), (28, 90))
+from tests.bench.painted import NAMES
 
 
 class Changed:
@@ -40,63 +35,11 @@ class Changed:
         return self.change(self.backend.features(windows).copy())
 
 
-@pytest.fixture(scope="module")
-def painted(tiny_colours: dict[str, tuple[int, int, int]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of blocks in the classes' colours, with their labels."""
-    folder = tmp_path_factory.mktemp("painted")
-    random = np.random.default_rng(0)
-    for part in ("images", "labels"):
-        (folder / part).mkdir()
-    for number, (height, width) in enumerate(SIZES):
-        coarse = random.integers(0, len(NAMES), (-(-height // 8), -(-width // 8)))
-        labels = coarse.repeat(8, 0).repeat(8, 1)[:height, :width].astype(np.uint8)
-        colours = np.array([tiny_colours[name] for name in NAMES], dtype=np.float64)
-        pixels = colours[labels] + random.normal(scale=25, size=(height, width, 3))
-        labels[:2] = 255
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{number}.png")
-        Image.fromarray(labels).save(folder / "labels" / f"{number}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def recorded(tiny_bundle: Path, painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ONNX Runtime gives for them, standing for PyTorch."""
-    bundle = Bundle.open(tiny_bundle)
-    question = Segmenter(bundle, open_backend(bundle, "cpu")).ask(NAMES, "none")
-    items = []
-    for path in sorted((painted / "images").iterdir()):
-        seen = RecordingBackend(open_backend(bundle, "cpu"))
-        grid = Segmenter(bundle, seen).encode(path).grid
-        truth = np.array(Image.open(painted / "labels" / path.name))
-        size = (grid.rows.output_px, grid.columns.output_px)
-        windows, features = seen.kept[0]
-        items.append(
-            RecordedImage(file=path.name, size_hw=size, windows=windows, features=features, truth=truth)
-        )
-    path = tmp_path_factory.mktemp("recorded") / "reference.npz"
-    assert record(path, bundle.manifest, question, {"backend": "a test"}, items) == len(SIZES)
-    return path
-
-
 def one(bundle: Bundle, recorded: Path, change: Callable[[np.ndarray], np.ndarray], precision: str = "fp32"):
     backend = Changed(open_backend(bundle, "cpu"), change)
     form = Form(name="changed", precision=precision, backend=backend)
     (found,) = measure_parity(bundle, Recorded.open(recorded), [form])
     return found
-
-
-def test_what_is_recorded_reads_back_as_it_was(tiny_bundle: Path, recorded: Path, painted: Path) -> None:
-    opened = Recorded.open(recorded)
-    assert len(opened) == len(SIZES)
-    assert opened.question.names == NAMES
-    bundle = Bundle.open(tiny_bundle)
-    opened.check(bundle.manifest)
-    backend = open_backend(bundle, "cpu")
-    for image, size in zip(opened, SIZES, strict=True):
-        assert image.size_hw == size
-        np.testing.assert_array_equal(backend.features(image.windows), image.features)
-        truth = np.array(Image.open(painted / "labels" / image.file))
-        np.testing.assert_array_equal(image.truth, truth)
 
 
 def test_the_same_features_agree_wholly_and_meet_every_gate(tiny_bundle: Path, recorded: Path) -> None:
@@ -234,94 +177,3 @@ def test_it_runs_without_torch(tiny_bundle: Path, recorded: Path) -> None:
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "note: tensorrt-fp16 is left out" in done.stderr
-
-
-def test_a_reference_of_another_model_a_newer_schema_and_other_files_are_refused(
-    tiny_bundle: Path, recorded: Path, tmp_path: Path
-) -> None:
-    bundle, opened = Bundle.open(tiny_bundle), Recorded.open(recorded)
-    images = list(opened)
-    other = tmp_path / "other.npz"
-    record(other, bundle.manifest, opened.question, {"model": {"score_scale": 3.0}}, images)
-    with pytest.raises(DataError, match=r"whose backbone is None"):
-        Recorded.open(other).check(bundle.manifest)
-    record(other, bundle.manifest, opened.question, {"schema": 2}, images)
-    with pytest.raises(DataError, match="schema 2, this version reads up to 1"):
-        Recorded.open(other)
-    other.write_bytes(recorded.read_bytes()[:1000])
-    for wrong in (other, tmp_path / "missing.npz", tiny_bundle / "golden.npz"):
-        with pytest.raises(DataError, match="holds no reference"):
-            Recorded.open(wrong)
-
-
-def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gates(
-    tmp_path: Path,
-    painted: Path,
-    call: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    import torch
-
-    from ovsdino.backbone_weights import load_backbone_weights
-    from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
-    from ovsdino.config import ModelConfig
-    from ovsdino.model import OVSDINO
-    from ovsdino_export.class_vectors import TextSource
-    from ovsdino_export.fp16 import write_fp16
-    from ovsdino_export.pipeline import export_onnx
-    from ovsdino_runtime.manifest import BackboneInfo
-
-    torch.manual_seed(0)
-    config = ModelConfig(backbone="test_vit", window_px=64, embedding_dim=8, alignment=False)
-    model = OVSDINO(config)
-    weights = load_backbone_weights("test_vit", "random:0")
-    model.load_backbone(weights)
-    info = CheckpointInfo(
-        model=config,
-        backbone=BackboneInfo(name="test_vit", source="random:0", fingerprint=weights.fingerprint),
-    )
-    save_checkpoint(tmp_path / "checkpoint", model, info)
-    vectors = np.random.default_rng(1).normal(size=(len(NAMES), 8)).astype(np.float32)
-    np.savez(tmp_path / "text.npz", street=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    (tmp_path / "names.json").write_text(json.dumps({"street": NAMES}))
-    text = TextSource(embeddings=tmp_path / "text.npz", names=tmp_path / "names.json")
-    write_fp16(export_onnx(tmp_path / "checkpoint", tmp_path / "bundle", text=text))
-    capsys.readouterr()
-    told = ("--bundle", tmp_path / "bundle", "--checkpoint", tmp_path / "checkpoint")
-    out = tmp_path / "reference.npz"
-    assert (
-        call(cli.main, "reference", *told, "--data", painted, "--classes", ",".join(NAMES), "--out", out) == 0
-    )
-    assert "3 images" in capsys.readouterr().out
-    assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out, "--json") == 0
-    forms = {item["form"]: item for item in json.loads(capsys.readouterr().out)["forms"]}
-    assert set(forms) >= {"onnx-fp32-cpu", "onnx-fp16-emulated"}
-    assert forms["onnx-fp32-cpu"]["cosine_mean"] > 0.9999999
-    assert 0.999 < forms["onnx-fp16-emulated"]["cosine_mean"] < 1
-    # pictures without ground truth have no mIoU
-    images = ("--images", painted / "images", "--classes", "car,road", "--limit", 1, "--out", out)
-    assert call(cli.main, "reference", *told, *images) == 0
-    assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out) == 0
-    assert "over 1 images" in capsys.readouterr().out
-    assert call(cli.main, "reference", *told, "--out", out) == 2
-
-
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        (
-            ["parity", "--bundle", "/home/ann/b", "--out=../x/r.json"],
-            "parity --bundle b --out=r.json",
-        ),
-        (
-            ["accuracy", "--dataset", "voc21=/data/VOC devkit"],
-            "accuracy --dataset 'voc21=VOC devkit'",
-        ),
-        (["parity", "--bundle", "runs/b"], "parity --bundle runs/b"),
-    ],
-)
-def test_a_report_says_how_it_was_made_without_where_things_lie(
-    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["ovsdino-bench", *typed])
-    assert typed_command() == f"ovsdino-bench {said}"

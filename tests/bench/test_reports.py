@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from ovsdino_bench.comparing import compare_files, latency_changes
 from ovsdino_bench.documents import read_document
-from ovsdino_bench.latency import Timed
-from ovsdino_bench.latency_report import latency_report, latency_table
+from ovsdino_bench.latency_report import latency_table
+from ovsdino_bench.machine import typed_command
 from ovsdino_bench.page import page_of
 from ovsdino_bench.short_table import filled, short_table
-from ovsdino_bench.telemetry import Telemetry
-from ovsdino_bench.ways import STAGES
 from ovsdino_runtime.errors import DataError
+from tests.bench.made_reports import engine, latency, parity
 
 ROOT = Path(__file__).parents[2]
-
-
-def latency(factor: float = 1.0, seed: int = 0, load: float = 0, engines: Sequence[dict] = ()) -> dict:
-    times = np.random.default_rng(seed).normal(100, 3, 40)
-    first = Timed(way="A", size_hw=(4, 6), stages=dict.fromkeys(STAGES, tuple(times)))
-    second = Timed(way="<B>", size_hw=(4, 6), stages=dict.fromkeys(STAGES, tuple(factor * times)))
-    batches = [{"way": way, "batch": n, "windows_per_s": 5.0 * n, "p50": 9.5} for way in "AB" for n in (1, 2)]
-    return latency_report(
-        timed=[first, second],
-        throughput=batches,
-        engines=engines,
-        cold={"A": [{"total_ms": 9.0, "open_ms": 2.0, "first_image_ms": 3.0, "peak_host_bytes": 10**8}]},
-        telemetry=Telemetry(cores=2, load_before=load),
-        facts={"runs": 40, "warmup": 1, "command": "ovsdino-bench latency"},
-    )
-
-
-def parity(agreement: float) -> dict:
-    form = {
-        "form": "onnx-fp32-cpu", "label_agreement": agreement, "cosine_mean": 1.0, "cosine_p1": 1.0,
-        "delta_miou_points": None, "worst_images": [{"file": "a.png", "label_agreement": 0.5}],
-    }  # fmt: skip
-    return {"kind": "parity", "schema": 1, "forms": [form], "classes": ["car", "road"]}
 
 
 @pytest.fixture
@@ -54,43 +28,6 @@ def write(tmp_path: Path) -> Callable[[str, object], Path]:
         return tmp_path / name
 
     return call
-
-
-def test_a_change_is_told_from_noise_and_not_told_where_a_run_is_marked(write: Callable) -> None:
-    before, after = latency(), latency(1.2, seed=1)
-    same, slower = latency_changes(before, after)
-    assert same.beyond_noise is False
-    assert slower.beyond_noise is True
-    assert slower.interval_95[0] < 1.2 < slower.interval_95[1]
-    files = write("a.json", before), write("b.json", after)
-    assert "slower, more than noise" in compare_files(*files)[1]
-    marked = write("c.json", latency(1.2, seed=1, load=9))
-    _, text = compare_files(files[0], marked)
-    assert "undecided, a run is marked" in text
-    assert "caution: the run after is marked: busy" in text
-
-
-def test_parity_is_compared_and_other_kinds_and_schemas_are_refused(write: Callable, bench: Callable) -> None:
-    ours, theirs = write("a.json", parity(0.99)), write("b.json", parity(0.98))
-    assert "label agreement 0.990000 -> 0.980000" in bench("compare", ours, theirs).out
-    assert json.loads(bench("compare", ours, theirs, "--json").out)[0]["label_agreement"] == [0.99, 0.98]
-    for other, text in (
-        (latency(), "is a report of parity, .* of latency"),
-        ({**parity(1), "schema": 7}, "report of parity of schema 7, this version reads 1"),
-        ({**latency(), "schema": "x"}, "report of latency of schema 'x'"),
-        ({"kind": "weather"}, "is no report of accuracy, latency, parity"),
-        ([1], "is no report"),
-        ({"kind": "latency", "schema": 1, "timed": []}, "is damaged: it lacks 'ratios'"),
-    ):
-        with pytest.raises(DataError, match=text):
-            compare_files(ours, write("other.json", other))
-    ran = bench("compare", ours, ours.with_name("none.json"))
-    assert ran.code == 1
-    assert "cannot read the report" in ran.error
-    assert len(ran.err.splitlines()) == 1
-    accuracy = ROOT / "bench" / "results" / "camvid-val.json"
-    with pytest.raises(DataError, match="--counts"):
-        compare_files(accuracy, accuracy)
 
 
 class Collected(HTMLParser):
@@ -142,10 +79,6 @@ def test_a_page_holds_everything_and_loads_nothing(
         page_of(paths, images=ROOT)
 
 
-def engine(way: str, batch: int, alone: float, whole: float) -> dict:
-    return {"way": way, "batch": batch, "without_transfers": {"p50": alone}, "with_transfers": {"p50": whole}}
-
-
 def test_an_engines_own_times_stand_beside_its_backbones_and_in_a_plot_of_their_own(
     write: Callable, tmp_path: Path
 ) -> None:
@@ -188,6 +121,12 @@ def test_a_short_table_has_the_figures_of_its_files(write: Callable) -> None:
     assert "90.0000 % of labels" in rows[-1]
 
 
+def test_a_report_without_any_class_has_no_figure_in_a_short_table(write: Callable) -> None:
+    report = json.loads((ROOT / "bench" / "results" / "camvid-val.json").read_text())
+    report["backends"][0].update(miou=None, miou_interval_95=[None, None])
+    assert short_table([write("a.json", report)]).splitlines()[2].endswith("| no class occurs |")
+
+
 def test_the_readmes_results_are_those_of_its_files(bench: Callable, tmp_path: Path) -> None:
     assert filled(ROOT / "README.md") == (ROOT / "README.md").read_text(encoding="utf-8")
     page = tmp_path / "page.md"
@@ -207,3 +146,24 @@ def test_every_report_in_the_results_folder_reads() -> None:
     reports = [path for path in (ROOT / "bench" / "results").rglob("*.json") if path.name != "merging.json"]
     assert reports
     assert all(read_document(path)[1] for path in reports)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            ["parity", "--bundle", "/home/ann/b", "--out=../x/r.json"],
+            "parity --bundle b --out=r.json",
+        ),
+        (
+            ["accuracy", "--dataset", "voc21=/data/VOC devkit"],
+            "accuracy --dataset 'voc21=VOC devkit'",
+        ),
+        (["parity", "--bundle", "runs/b"], "parity --bundle runs/b"),
+    ],
+)
+def test_a_report_says_how_it_was_made_without_where_things_lie(
+    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ovsdino-bench", *typed])
+    assert typed_command() == f"ovsdino-bench {said}"

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ import pytest
 
 from ovsdino_bench import accuracy
 from ovsdino_bench.benchmark import open_benchmark
-from ovsdino_bench.journal import load
 from ovsdino_bench.results import ImageResult
+from ovsdino_bench.runs import load
 from ovsdino_bench.selection import Shard
 from ovsdino_bench.shards import rank_of, take_own_gpu, wait_for_shards
 from ovsdino_runtime.errors import DataError, InferenceError
@@ -34,11 +34,17 @@ def common(prepared: Callable[[str], Tree], world_bundle: Path) -> tuple[Any, ..
     return ("accuracy", "--bundle", world_bundle, "--dataset", f"context60={tree.folder}", "--json")
 
 
+def told(text: str) -> dict[str, Any]:
+    """The report in some JSON, without the commands that made it."""
+    report: dict[str, Any] = json.loads(text)
+    assert report.pop("commands")
+    return report
+
+
 @pytest.fixture
 def whole(common: tuple[Any, ...], bench: Callable[..., Ran]) -> dict[str, Any]:
     """The report of one run without interruption."""
-    report: dict[str, Any] = json.loads(bench(*common).out)
-    return report
+    return told(bench(*common).out)
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_report(
@@ -76,8 +82,8 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_report(
         )
         finished = bench(*common, "--out", out)
     assert [Path(str(image)).name for image in again] == ["c_3.jpg"]
-    assert json.loads(finished.out) == whole
-    assert json.loads((out / "context60.json").read_text()) == whole
+    assert told(finished.out) == whole
+    assert told((out / "context60.json").read_text()) == whole
 
 
 def test_pictures_that_failed_are_measured_again_when_they_are_mended(
@@ -90,7 +96,7 @@ def test_pictures_that_failed_are_measured_again_when_they_are_mended(
     picture.write_bytes(good[:50])
     assert bench(*common, "--out", out).code == 1
     picture.write_bytes(good)
-    assert json.loads(bench(*common, "--out", out).out) == whole
+    assert told(bench(*common, "--out", out).out) == whole
 
 
 def test_a_shard_and_its_merging_tell_what_failed(
@@ -106,7 +112,7 @@ def test_a_shard_and_its_merging_tell_what_failed(
     merged = bench("merge", out, "--json")
     assert merged.code == 1
     assert "1 of 3 images could not be measured" in merged.error
-    assert merged.out == bench(*common, "--out", tmp_path / "one").out.replace('"shards": 1', '"shards": 2')
+    assert told(merged.out) == {**told(bench(*common, "--out", tmp_path / "one").out), "shards": 2}
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -119,7 +125,11 @@ def test_shards_add_up_to_the_report_of_one_run(
         assert "`ovsdino-bench merge" in done.out
     merged = bench("merge", out, "--json", "--out", tmp_path / "merged", "--counts", tmp_path / "c.npz")
     assert merged.code == 0, merged.err
-    report = json.loads(merged.out)
+    commands = json.loads(merged.out)["commands"]
+    assert [command[command.index("--shard") :] for command in commands] == [
+        f"--shard {number}/{count} --block 2" for number in range(1, count + 1)
+    ]
+    report = told(merged.out)
     assert report.pop("shards") == count
     assert whole.pop("shards") == 1
     assert report == whole
@@ -173,7 +183,7 @@ main()
     ]
     ended = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ended
-    report = json.loads(ended[0][0])
+    report = told(ended[0][0])
     assert ended[1][0] == ""
     assert report.pop("shards") == 2
     whole.pop("shards")
@@ -209,14 +219,21 @@ def test_a_process_that_never_ends_is_waited_for_only_so_long(
         wait_for_shards(out, run, 2, patience_s=0.0)
 
 
-def test_another_question_does_not_go_on_with_the_counts(
-    common: tuple[Any, ...], bench: Callable[..., Ran], tmp_path: Path
+def test_another_question_or_bundle_does_not_go_on_with_the_counts(
+    common: tuple[Any, ...],
+    bench: Callable[..., Ran],
+    tmp_path: Path,
+    write_tiny_bundle: Callable[[Path, Mapping[str, Any]], Path],
+    colours: Mapping[str, Any],
 ) -> None:
     out = tmp_path / "out"
+    rotated = dict(zip(colours, [*list(colours.values())[1:], (0, 0, 0)], strict=True))
+    other = write_tiny_bundle(tmp_path / "other", rotated)  # the same graph, other text vectors
     assert bench(*common, "--out", out).code == 0
     for options, said in (
         (("--background", "threshold:0.5"), 'run.facts.question.background is "threshold:0.5" now'),
         (("--every", 2), "run.facts.selection.every is 2 now and 1 there"),
+        (("--bundle", other), "run.facts.files.vocabulary.npz is "),
     ):
         done = bench(*common, "--out", out, *options)
         assert done.code == 1

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ovsdino_bench.gpu_telemetry import GpuSample, throttle_reasons
-from ovsdino_bench.telemetry import CpuTimes, Telemetry, clocks_mhz, load_of, others_share, tegrastats_of
+from ovsdino_bench.tegrastats import sample_of
+from ovsdino_bench.telemetry import CpuTimes, Telemetry, Watch, clocks_mhz, load_of, others_share
 
 STAT = "cpu  1000 50 300 8000 150 0 20 80 500 0\ncpu0 500 25 150 4000 75 0 10 40 0 0\nintr 5\n"
 QUIET = Telemetry(cores=2, load_before=0.4, others=0.02, cpu_mhz=(3000, 2900))
@@ -27,7 +33,7 @@ def test_what_others_took_is_the_busy_time_less_ones_own() -> None:
     assert others_share(before, before, own_s=0) is None
 
 
-def test_clocks_loads_and_tegrastats_are_read() -> None:
+def test_clocks_and_loads_are_read() -> None:
     assert clocks_mhz("processor : 0\ncpu MHz\t\t: 2450.5\nflags: x\ncpu MHz\t\t: 1200.000\n") == [
         2450.5,
         1200,
@@ -35,14 +41,77 @@ def test_clocks_loads_and_tegrastats_are_read() -> None:
     assert clocks_mhz("") == []
     assert load_of("3.94 2.00 1.00 2/300 12345\n") == 3.94
     assert load_of("") is None
+
+
+def test_a_line_of_tegrastats_is_read_and_what_it_does_not_say_is_not_there() -> None:
     line = (
-        "11-24-2026 10:00:00 RAM 3000/7620MB (lfb 2x4MB) CPU [5%@1510,off] GR3D_FREQ 87% "
+        "11-24-2026 10:00:00 RAM 3000/7620MB (lfb 2x4MB) CPU [5%@1510,off,62%@1420] EMC_FREQ 1%@2133 "
+        "GR3D_FREQ 87%@[1300,1297] "
         "cpu@48.5C gpu@51.25C VDD_IN 5500mW/5400mW VDD_CPU_GPU_CV 1800mW/1700mW"
     )
-    assert tegrastats_of(line) == {
-        "gpu_percent": 87, "cpu_celsius": 48.5, "gpu_celsius": 51.25, "vdd_in_mw": 5500,
+    assert sample_of(line) == {
+        "gpu_percent": 87, "gpu_mhz": 1300, "cpu_percent": 62, "cpu_mhz": 1420, "cpu_celsius": 48.5,
+        "gpu_celsius": 51.25, "vdd_in_mw": 5500,
         "vdd_cpu_gpu_cv_mw": 1800,
     }  # fmt: skip
+    assert sample_of("RAM 3000/7620MB CPU [off,off] GR3D_FREQ 3%") == {"gpu_percent": 3}
+    assert sample_of("GR3D_FREQ 99%@1109 APE 150") == {"gpu_percent": 99, "gpu_mhz": 1109}
+    assert sample_of("tegrastats: not permitted") == {}
+
+
+def fake_tegrastats(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: Sequence[str]) -> Path:
+    """A program of that name that says some lines and goes on; returns a file that is there once it has."""
+    folder.mkdir()
+    said = folder / "said"
+    program = folder / "tegrastats"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import os, pathlib, sys, time\n"
+        f"assert sys.argv[1:] == ['--interval', '1000']\n"
+        f"print({chr(10).join(lines)!r}, flush=True)\n"
+        f"pathlib.Path({str(said)!r} + '.new').write_text(str(os.getpid()))\n"
+        f"os.rename({str(said)!r} + '.new', {str(said)!r})\n"
+        "time.sleep(60)\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return said
+
+
+@pytest.mark.parametrize(
+    ("clocks", "mark"),
+    [
+        ([(99, 1300), (98, 1300), (97, 1039), (99, 1300)], "clock under load fell from 1300 to 1039 MHz by"),
+        ([(99, 1300), (98, 1040)], None),
+        ([(99, 1300), (3, 306)], None),  # at rest
+        ([(60, 306), (99, 1300)], None),  # as it rises
+    ],
+)
+def test_a_jetson_is_looked_at_throughout_the_run_and_throttling_marks_it(
+    clocks: list[tuple[int, int]], mark: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"RAM 1/2MB CPU [5%@1510,off] GR3D_FREQ {load}%@[{mhz}] gpu@50C" for load, mhz in clocks]
+    said = fake_tegrastats(tmp_path / "bin", monkeypatch, lines)
+    with Watch() as watch:
+        until = time.monotonic() + 30
+        while not said.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert [(item["gpu_percent"], item["gpu_mhz"]) for item in watch.seen.tegrastats] == clocks
+    assert watch.seen.as_dict()["tegrastats"][0]["gpu_celsius"] == 50
+    marks = [text for text in watch.seen.marks() if "tegrastats" in text]
+    assert len(marks) == (mark is not None)
+    assert not marks or marks[0].startswith(f"throttled: the GPU's {mark}")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(said.read_text()), 0)
+
+
+def test_a_tegrastats_that_does_not_start_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tegrastats").write_bytes(b"\x7fnot a program")
+    (tmp_path / "tegrastats").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Watch() as watch:
+        pass
+    assert watch.seen.tegrastats == ()
 
 
 def test_a_quiet_run_is_not_marked_and_each_limit_marks_one() -> None:
@@ -59,4 +128,7 @@ def test_a_quiet_run_is_not_marked_and_each_limit_marks_one() -> None:
     ):
         (mark,) = changed.marks()
         assert mark.startswith(text)
+    hot = ({"cpu_percent": 90.0, "cpu_mhz": 1500.0}, {"cpu_percent": 90.0, "cpu_mhz": 1190.0})
+    (mark,) = replace(QUIET, tegrastats=hot).marks()
+    assert mark.startswith("throttled: the processor's clock under load fell from 1500 to 1190 MHz")
     assert replace(QUIET, gpu=(replace(SAMPLE, throttling=("idle",)),)).marks() == []

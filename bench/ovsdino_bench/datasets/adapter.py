@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,11 @@ class Inventory:
         Raises:
             DataError: the list of images is missing.
         """
-        wanted = adapter.files(root)
+        return cls.of(adapter.files(root))
+
+    @classmethod
+    def of(cls, wanted: Sequence[Files]) -> Inventory:
+        """Return what is there of some pictures and labels."""
         without_labels = tuple(item.labels for item in wanted if not item.labels.is_file())
         without_image = tuple(item.image for item in wanted if not item.image.is_file())
         missing = {*without_labels, *without_image}
@@ -115,15 +119,19 @@ class Inventory:
 
     def lacks(self, adapter: Adapter, root: Path) -> str | None:
         """Return what is missing and where it belongs, as one sentence; None if nothing is."""
-        parts = []
-        for what, missing in (("label maps", self.without_labels), ("pictures", self.without_image)):
-            if missing:
-                first = missing[0].relative_to(root)
-                parts.append(f"missing {what}: {len(missing)}, the first is {first}")
+        parts = self.missing(root)
         if not parts and len(self.complete) not in adapter.published:
             wanted = " or ".join(map(str, adapter.published))
             parts.append(f"{len(self.complete)} pictures with labels are there, but it has {wanted}")
         return f"{adapter.name} in {root} is not complete: {'; '.join(parts)}" if parts else None
+
+    def missing(self, root: Path) -> list[str]:
+        """Return which files are missing and where they belong, a part of a sentence each."""
+        return [
+            f"missing {what}: {len(paths)}, the first is {paths[0].relative_to(root)}"
+            for what, paths in (("label maps", self.without_labels), ("pictures", self.without_image))
+            if paths
+        ]
 
 
 def listed(path: Path) -> list[str]:
