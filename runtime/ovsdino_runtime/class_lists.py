@@ -99,6 +99,15 @@ def benchmark_labels() -> Mapping[str, tuple[str, ...]]:
     }
 
 
+def told_apart(first: str, second: str) -> bool:
+    """Return whether a benchmark has two names as classes of their own: COCO-Stuff has rug and carpet."""
+    for item in vocabularies().values():
+        one, other = ({q.label for q in item.queries if name in q.prompts} for name in (first, second))
+        if one and other and one.isdisjoint(other):
+            return True
+    return False
+
+
 @lru_cache(maxsize=1)
 def _aliases() -> Mapping[str, str]:
     data = _package_json("vocabularies.json")

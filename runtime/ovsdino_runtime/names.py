@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 _SEPARATORS = re.compile(r"[\W_]+")
 _IRREGULAR = {
+    "men": "man",
     "people": "person",
     "children": "child",
     "feet": "foot",
