@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -45,8 +46,10 @@ def vocabulary(name: str) -> Vocabulary:
     """
     found = vocabularies().get(canonical_set(name))
     if found is None:
+        near = difflib.get_close_matches(_squeezed(name), _aliases(), n=1)
+        meant = f" (nearest: {_aliases()[near[0]]})" if near else ""
         raise VocabularyError(
-            f"no vocabulary is called {name!r}; there are {', '.join(sorted(vocabularies()))}"
+            f"no vocabulary is called {name!r}{meant}; there are {', '.join(vocabularies())}"
         )
     return found
 

@@ -132,15 +132,18 @@ class _Resolver:
         """Return one line on all unknown names, offering the nearest known ones."""
         parts = []
         for name in self.unknown[:_UNKNOWN_IN_AN_ERROR]:
-            near = self._index.nearest(name)
-            parts.append(
-                f"{name!r} (nearest: {', '.join(near)})" if near else f"{name!r} (nothing is near it)"
-            )
+            if several := self._index.several(name):
+                hint = f"separate classes by commas: {','.join(several)}"
+            elif near := self._index.nearest(name):
+                hint = f"nearest: {', '.join(near)}"
+            else:
+                hint = "nothing is near it"
+            parts.append(f"{name!r} ({hint})")
         more = len(self.unknown) - len(parts)
         listed = ", ".join(parts) + (f" and {more} more" if more > 0 else "")
         return (
-            f"unknown class {listed}; without a text encoder only {len(self._known)} names are known: "
-            "choose among them or export the bundle with --text-encoder"
+            f"unknown class {listed}; without a text encoder only {len(self._known)} names are known, which "
+            "`ovsdino-run --list-classes` lists: choose among them or export the bundle with --text-encoder"
         )
 
     def _look_up(self, name: str) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def test_a_vocabulary_is_found_under_its_aliases(alias: str, name: str) -> None:
 
 def test_an_unknown_vocabulary_is_refused_with_a_list_of_all() -> None:
     assert canonical_set("my own") == "my own"
-    with pytest.raises(VocabularyError, match=r"'lvis'.*ade20k.*voc21"):
+    with pytest.raises(VocabularyError, match=r"'lvis'.*voc21.*ade20k"):
         vocabulary("lvis")
 
 
@@ -429,13 +429,26 @@ def test_a_whole_vocabulary_resolves_label_by_label() -> None:
 
 
 def test_an_unknown_class_is_refused_with_the_nearest_known_names() -> None:
-    with pytest.raises(VocabularyError, match=r"'zebar' \(nearest: zebra, .*--text-encoder") as caught:
+    with pytest.raises(VocabularyError, match=r"'zebar' \(nearest: zebra[,)].*--text-encoder") as caught:
         closed("zebar", "car", known=every_prompt())
     assert "\n" not in str(caught.value)
     with pytest.raises(VocabularyError, match=r"'kinves' \(nearest: knife"):
         closed("kinves", known=every_prompt())
+    with pytest.raises(VocabularyError, match=r"'unicorn' \(nothing is near it\)"):
+        closed("unicorn", known=every_prompt())
+    with pytest.raises(VocabularyError, match=r"'roda' \(nearest: road\)"):
+        closed("roda")
+    with pytest.raises(VocabularyError, match=r"'acr' \(nearest: car\)"):
+        closed("acr")
     with pytest.raises(VocabularyError, match="and 2 more"):
         closed(*(f"qqq{i}" for i in range(7)))
+
+
+def test_names_written_in_a_row_are_told_to_be_separated() -> None:
+    hint = r"'cars traffic sign road' \(separate classes by commas: cars,traffic sign,road\)"
+    with pytest.raises(VocabularyError, match=hint):
+        closed("cars traffic sign road")
+    assert prompts("traffic sign") == [("traffic sign",)]
 
 
 @pytest.mark.parametrize(
