@@ -12,7 +12,7 @@ import typer
 
 from ovsdino_export.baked_options import PANEL, Background, Output
 from ovsdino_export.build_progress import shown
-from ovsdino_runtime.extras import needing
+from ovsdino_export.engine_needs import needing_for_an_engine
 
 if TYPE_CHECKING:
     from ovsdino_export.builder import BuildOptions
@@ -101,8 +101,7 @@ def trt(
     """
     if fp16 and fp32:
         raise typer.BadParameter("--fp16 and --fp32 exclude each other")
-    with needing("tensorrt", "building an engine"):
-        from ovsdino_export.builder import BuildOptions
+    from ovsdino_export.builder import BuildOptions
 
     options = BuildOptions(
         precision="fp32" if fp32 else "fp16",
@@ -152,7 +151,7 @@ def _profile(text: str) -> BatchProfile:
 
 
 def _tell(source: Path | None, options: BuildOptions, *, as_json: bool) -> None:
-    with needing("tensorrt", "building an engine"):
+    with needing_for_an_engine(source, options.precision, dry_run=True):
         from ovsdino_export.baked_engine import read_baked
         from ovsdino_export.dry_run import as_document, nameless_engine, plan_build, plan_lines
         from ovsdino_export.graph_source import graph_of
@@ -181,7 +180,7 @@ def _classes(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    with needing("tensorrt", "building an engine"):
+    with needing_for_an_engine(source, options.precision, dry_run=dry_run):
         from ovsdino_export.classes_engine import build_classes_engine, plan_classes_engine
         from ovsdino_export.dry_run import as_document, plan_lines
     from ovsdino_runtime.background import parse_background
@@ -206,7 +205,7 @@ def _classes(
 
 
 def _build(source: Path | None, options: BuildOptions, *, as_json: bool) -> None:
-    with needing("tensorrt", "building an engine"):
+    with needing_for_an_engine(source, options.precision, dry_run=False):
         from ovsdino_export.baked_engine import build_baked_engine, read_baked
         from ovsdino_export.engine import build_engine
     from ovsdino_runtime.builtin import open_bundle
