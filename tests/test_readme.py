@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from PIL import Image
 
 from ovsdino_runtime.cli import main
+from ovsdino_runtime.render import OVERLAY_LONG_SIDE_PX
+from ovsdino_runtime.vocabulary import vocabularies
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,3 +93,31 @@ def test_links_lead_somewhere() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_what_puts_the_demo_s_commands_on_the_path_is_said_here_and_by_the_demo() -> None:
+    said = re.search(r"^    make demo .*\n    (\. \S+/bin/activate)", README, flags=re.M)
+    assert said
+    told = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    last = told.stdout.splitlines()[-1]
+    assert shlex.split(last) == ["echo", f"    {said[1]}"]
+
+
+def test_the_numbers_of_the_example_are_the_order_of_its_classes() -> None:
+    (asked,) = set(re.findall(r"ovsdino-run examples/street\.png --classes (\S+?)`?[. \n]", README))
+    order = [*asked.replace("cars", "car").split(","), "background"]
+    rows = re.findall(r"^      (\d+) (\S+) +[\d.]+ %$", README, flags=re.M)
+    assert {name: int(number) for number, name in rows} == {name: order.index(name) for name in order}
+    assert "in the order of `--classes`, the background last" in README
+
+
+def test_it_names_every_vocabulary_and_the_size_of_an_overlay() -> None:
+    text = " ".join(README.split())
+    *names, last = vocabularies()
+    assert f"classes of a benchmark: {', '.join(names)} or {last};" in text
+    assert f"at most {OVERLAY_LONG_SIDE_PX} px long" in text
+
+
+def test_its_sections_come_in_the_order_in_which_they_are_needed() -> None:
+    found = re.findall(r"^## (.*)$", README, flags=re.M)
+    assert found[:5] == ["Install", "Run", "Train", "Export", "Prove"]
