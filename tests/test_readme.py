@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image
 
 from ovsdino_runtime.cli import main
+from ovsdino_runtime.meanings import meanings
+from ovsdino_runtime.names import NameIndex
 from ovsdino_runtime.render import OVERLAY_LONG_SIDE_PX
 from ovsdino_runtime.vocabulary import vocabularies
 
@@ -121,3 +124,18 @@ def test_it_names_every_vocabulary_and_the_size_of_an_overlay() -> None:
 def test_its_sections_come_in_the_order_in_which_they_are_needed() -> None:
     found = re.findall(r"^## (.*)$", README, flags=re.M)
     assert found[:5] == ["Install", "Run", "Train", "Export", "Prove"]
+
+
+def test_the_published_model_s_card_names_only_what_is_in_its_street() -> None:
+    card = (ROOT / "checkpoints" / "ovsdino-s" / "README.md").read_text(encoding="utf-8")
+    (caption,) = re.findall(r"^A generated scene, .*?(?=\n\n)", card, flags=re.M | re.S)
+    names = (ROOT / "examples" / "names.txt").read_text(encoding="utf-8").split("\n")
+    with Image.open(ROOT / "examples" / "street.labels.png") as labels:
+        present = {names[number] for number in np.unique(np.asarray(labels))}
+    index, words = NameIndex(names), re.findall(r"\w+", caption)
+    pairs = [" ".join(pair) for pair in itertools.pairwise(words)]
+    spoken = {pair for pair in pairs if index.find(pair)}
+    spoken |= {word for word in words if not any(word in pair.split() for pair in spoken)}
+    found = {name for text in spoken for word in (text, *meanings().same(text)) for name in index.find(word)}
+    assert {"car", "truck", "grass"} <= found
+    assert found <= present, found - present
