@@ -13,6 +13,8 @@ DEMO_OUT := ovsdino-out
 
 demo: $(DEMO)/installed
 	$(DEMO)/bin/ovsdino-run examples/street.png --classes cars,road,building,sky,tree,person --out "$(DEMO_OUT)"
+	@echo "ovsdino-run is in $(DEMO): to have it on your PATH, run"
+	@echo "    . $(DEMO)/bin/activate"
 
 # One thread a process: two test processes share the machine's cores.
 test: $(STAMP)

@@ -31,7 +31,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, str
 
 
 def test_the_demo_segments_the_example(demo: tuple[Path, Path, str, str]) -> None:
-    _, out, printed, said = demo
+    venv, out, printed, said = demo
+    assert printed.splitlines()[-1].split() == [".", f"{venv}/bin/activate"]
     assert f"-> {out / 'street.png.overlay.png'}" in printed
     assert "built-in ovsdino-nano" in said
     assert "research and evaluation" in said

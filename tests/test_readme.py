@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,10 @@ import pytest
 from PIL import Image
 
 from ovsdino_runtime.cli import main
+from ovsdino_runtime.meanings import meanings
+from ovsdino_runtime.names import NameIndex
+from ovsdino_runtime.render import OVERLAY_LONG_SIDE_PX
+from ovsdino_runtime.vocabulary import vocabularies
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,3 +96,46 @@ def test_links_lead_somewhere() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_what_puts_the_demo_s_commands_on_the_path_is_said_here_and_by_the_demo() -> None:
+    said = re.search(r"^    make demo .*\n    (\. \S+/bin/activate)", README, flags=re.M)
+    assert said
+    told = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    last = told.stdout.splitlines()[-1]
+    assert shlex.split(last) == ["echo", f"    {said[1]}"]
+
+
+def test_the_numbers_of_the_example_are_the_order_of_its_classes() -> None:
+    (asked,) = set(re.findall(r"ovsdino-run examples/street\.png --classes (\S+?)`?[. \n]", README))
+    order = [*asked.replace("cars", "car").split(","), "background"]
+    rows = re.findall(r"^      (\d+) (\S+) +[\d.]+ %$", README, flags=re.M)
+    assert {name: int(number) for number, name in rows} == {name: order.index(name) for name in order}
+    assert "in the order of `--classes`, the background last" in README
+
+
+def test_it_names_every_vocabulary_and_the_size_of_an_overlay() -> None:
+    text = " ".join(README.split())
+    *names, last = vocabularies()
+    assert f"classes of a benchmark: {', '.join(names)} or {last};" in text
+    assert f"at most {OVERLAY_LONG_SIDE_PX} px long" in text
+
+
+def test_its_sections_come_in_the_order_in_which_they_are_needed() -> None:
+    found = re.findall(r"^## (.*)$", README, flags=re.M)
+    assert found[:5] == ["Install", "Run", "Train", "Export", "Prove"]
+
+
+def test_the_published_model_s_card_names_only_what_is_in_its_street() -> None:
+    card = (ROOT / "checkpoints" / "ovsdino-s" / "README.md").read_text(encoding="utf-8")
+    (caption,) = re.findall(r"^A generated scene, .*?(?=\n\n)", card, flags=re.M | re.S)
+    names = (ROOT / "examples" / "names.txt").read_text(encoding="utf-8").split("\n")
+    with Image.open(ROOT / "examples" / "street.labels.png") as labels:
+        present = {names[number] for number in np.unique(np.asarray(labels))}
+    index, words = NameIndex(names), re.findall(r"\w+", caption)
+    pairs = [" ".join(pair) for pair in itertools.pairwise(words)]
+    spoken = {pair for pair in pairs if index.find(pair)}
+    spoken |= {word for word in words if not any(word in pair.split() for pair in spoken)}
+    found = {name for text in spoken for word in (text, *meanings().same(text)) for name in index.find(word)}
+    assert {"car", "truck", "grass"} <= found
+    assert found <= present, found - present

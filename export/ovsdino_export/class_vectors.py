@@ -137,7 +137,7 @@ def baked_classes(
         known = frozenset(
             name for item in vocabularies().values() for query in item.queries for name in query.prompts
         )
-    resolution = resolve(requests, known, open_vocabulary=table is None)
+    resolution = resolve(requests, known, open_vocabulary=table is None, trained=info.trained_names)
     rest = background_query(
         background, resolution.queries, known, whole_vocabulary=False, open_vocabulary=table is None
     )

@@ -12,8 +12,8 @@ import typer
 
 from ovsdino_export.baked_options import PANEL, Background, Output
 from ovsdino_export.build_progress import shown
+from ovsdino_export.engine_needs import needing_for_an_engine
 from ovsdino_export.engine_report import derived_note, engine_lines
-from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
     from ovsdino_export.builder import BuildOptions
@@ -103,8 +103,7 @@ def trt(
     """
     if fp16 and fp32:
         raise typer.BadParameter("--fp16 and --fp32 exclude each other")
-    with needing("tensorrt", "building an engine"):
-        from ovsdino_export.builder import BuildOptions
+    from ovsdino_export.builder import BuildOptions
 
     options = BuildOptions(
         precision="fp32" if fp32 else "fp16",
@@ -154,7 +153,7 @@ def _profile(text: str) -> BatchProfile:
 
 
 def _tell(source: Path | None, options: BuildOptions, *, as_json: bool) -> None:
-    with needing("tensorrt", "building an engine"):
+    with needing_for_an_engine(source, options.precision, dry_run=True):
         from ovsdino_export.baked_engine import read_baked
         from ovsdino_export.dry_run import nameless_engine, plan_build
         from ovsdino_export.planned_graph import planned_graph
@@ -195,7 +194,7 @@ def _classes(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    with needing("tensorrt", "building an engine"):
+    with needing_for_an_engine(source, options.precision, dry_run=dry_run):
         from ovsdino_export.classes_engine import build_classes_engine, plan_classes_engine
     from ovsdino_runtime.background import parse_background
     from ovsdino_runtime.builtin import open_bundle
@@ -226,7 +225,7 @@ def _classes(
 
 
 def _build(source: Path | None, options: BuildOptions, *, as_json: bool) -> None:
-    with needing("tensorrt", "building an engine"):
+    with needing_for_an_engine(source, options.precision, dry_run=False):
         from ovsdino_export.baked_engine import build_baked_engine, read_baked
         from ovsdino_export.engine import build_engine
     from ovsdino_runtime.builtin import open_bundle

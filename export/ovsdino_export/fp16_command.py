@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from ovsdino_export.steps import progress_bar
-from ovsdino_runtime.extras import needing
+from ovsdino_runtime.extras import needing_packages
 
 _STEPS = 4
 
@@ -37,7 +37,7 @@ def fp16(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Add a strongly typed FP16 graph, proven with half rounding after every operator, to a bundle."""
-    with needing("export,cpu", "deriving FP16"):
+    with needing_packages(("onnx", "onnxruntime"), "deriving FP16"):
         from ovsdino_export.fp16 import write_fp16
     from ovsdino_export.islands import reasons
     from ovsdino_runtime.builtin import open_bundle

@@ -178,7 +178,8 @@ def _stuff_beside(
 
 def _covers_a_vocabulary(queries: Sequence[ClassQuery]) -> bool:
     """Return whether the queries hold all classes of a vocabulary that leaves no pixel over."""
-    asked = {plain(prompt) for query in queries for prompt in query.prompts}
+    # By label too: a name may be asked for by its trained synonym.
+    asked = {plain(name) for query in queries for name in (query.label, *query.prompts)}
     return any(
         asked.issuperset(prompt for query in item.queries for prompt in query.prompts)
         for item in vocabularies().values()

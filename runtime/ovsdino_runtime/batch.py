@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ovsdino_runtime.errors import ImageError, OutputError, OvsDinoError
 from ovsdino_runtime.files import atomic_file, ensure_folder
 from ovsdino_runtime.inputs import LABELS, OVERLAY, SCORES, output_stems, pictures_of, without_repetitions
-from ovsdino_runtime.preprocess import load_image
+from ovsdino_runtime.legend import percent
+from ovsdino_runtime.preprocess import LoadedPicture, load_picture
 from ovsdino_runtime.render import save_labels, save_overlay
 from ovsdino_runtime.segmenter import Question, Segmentation, Segmenter
 
@@ -29,6 +30,7 @@ class Done:
         outputs: what was written, by kind: `labels`, `overlay` and, if asked for, `scores`.
         area_px: pixels by class, in the order of the question's names.
         timings_ms: milliseconds by stage.
+        notes: what a person should know about how the picture was read.
     """
 
     file: Path
@@ -36,6 +38,7 @@ class Done:
     outputs: dict[str, Path]
     area_px: tuple[int, ...]
     timings_ms: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +101,11 @@ def _segment_file(
     segmenter: Segmenter, question: Question, path: Path, stem: Path, max_pixels: int, scores: bool
 ) -> Done:
     start = time.perf_counter()
-    picture = load_image(path, max_pixels=max_pixels)
+    picture = load_picture(path, max_pixels=max_pixels)
     decoded = time.perf_counter()
-    result = segmenter.segment(picture, question, scores=scores)
+    result = segmenter.segment(picture.pixels, question, scores=scores)
     segmented = time.perf_counter()
-    outputs = _write(picture, result, stem)
+    outputs = _write(picture.pixels, result, stem)
     timings = {
         **result.timings_ms,
         "decode": (decoded - start) * 1000,
@@ -111,15 +114,31 @@ def _segment_file(
     }
     height, width = result.labels.shape
     return Done(
-        file=path, size_hw=(height, width), outputs=outputs, area_px=result.area_px, timings_ms=timings
+        file=path,
+        size_hw=(height, width),
+        outputs=outputs,
+        area_px=result.area_px,
+        timings_ms=timings,
+        notes=_notes(picture),
     )
 
 
+def _notes(picture: LoadedPicture) -> tuple[str, ...]:
+    if not picture.transparent_px:
+        return ()
+    share = percent(picture.transparent_px, picture.pixels.shape[0] * picture.pixels.shape[1])
+    return (f"{share} of it is transparent and taken as lying on white",)
+
+
 def _write(picture: NDArray[np.uint8], result: Segmentation, stem: Path) -> dict[str, Path]:
-    """Write all outputs of one picture; if one cannot be written, none is."""
+    """Write all outputs of one picture; if one cannot be written, none is.
+
+    Scores that an earlier run left go where this one writes none: they would not belong to its labels.
+    """
     targets = {"labels": stem.with_name(stem.name + LABELS), "overlay": stem.with_name(stem.name + OVERLAY)}
+    stale = stem.with_name(stem.name + SCORES)
     if result.scores is not None:
-        targets["scores"] = stem.with_name(stem.name + SCORES)
+        targets["scores"] = stale
     for target in targets.values():
         if target.is_dir():
             raise OutputError(f"cannot write {target}: a folder bears that name; choose another --out")
@@ -132,4 +151,6 @@ def _write(picture: NDArray[np.uint8], result: Segmentation, stem: Path) -> dict
         if result.scores is not None:
             with staged["scores"].open("wb") as file:
                 np.savez_compressed(file, scores=result.scores, names=np.array(result.names))
+        elif stale.is_file():
+            stale.unlink()
     return targets

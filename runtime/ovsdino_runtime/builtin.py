@@ -68,12 +68,15 @@ def command_on(bundle: Bundle, command: str) -> str:
 
 
 def terms(bundle: Bundle) -> str:
-    """Return what is to be known where no bundle was named: which model serves, its terms, where more are."""
+    """Return what is to be known where no bundle was named: which model serves, its terms, where more are.
+
+    Of the terms what stands before a colon; the manifest has the rest, and `ovsdino-run --json` prints it.
+    """
     manifest = bundle.manifest
+    in_short = manifest.license.partition(":")[0]
     return (
-        f"no bundle was named, so the small built-in {manifest.name} serves "
-        f"(its weights: {manifest.license}); "
-        "a larger model: `ovsdino-export onnx CHECKPOINT --out DIR`, then --bundle DIR"
+        f"built-in {manifest.name} (weights: {in_short}); "
+        "larger models: `ovsdino-export onnx`, then --bundle DIR"
     )
 
 

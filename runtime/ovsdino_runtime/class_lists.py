@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -45,8 +46,10 @@ def vocabulary(name: str) -> Vocabulary:
     """
     found = vocabularies().get(canonical_set(name))
     if found is None:
+        near = difflib.get_close_matches(_squeezed(name), _aliases(), n=1)
+        meant = f" (nearest: {_aliases()[near[0]]})" if near else ""
         raise VocabularyError(
-            f"no vocabulary is called {name!r}; there are {', '.join(sorted(vocabularies()))}"
+            f"no vocabulary is called {name!r}{meant}; there are {', '.join(vocabularies())}"
         )
     return found
 
@@ -97,6 +100,15 @@ def benchmark_labels() -> Mapping[str, tuple[str, ...]]:
         for query in item.queries
         if query.prompts != (query.label,)
     }
+
+
+def told_apart(first: str, second: str) -> bool:
+    """Return whether a benchmark has two names as classes of their own: COCO-Stuff has rug and carpet."""
+    for item in vocabularies().values():
+        one, other = ({q.label for q in item.queries if name in q.prompts} for name in (first, second))
+        if one and other and one.isdisjoint(other):
+            return True
+    return False
 
 
 @lru_cache(maxsize=1)

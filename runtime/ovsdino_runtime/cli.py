@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
-import warnings
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -61,7 +58,11 @@ def run(
     ] = None,
     vocabulary: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="All classes of a benchmark: cityscapes, ade20k, voc, coco, ...."),
+        typer.Option(
+            metavar="NAME",
+            help="All classes of a benchmark: voc20, voc21, context59, context60, coco_object, coco_stuff, "
+            "cityscapes, ade20k or camvid.",
+        ),
     ] = None,
     classes_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What to look for, one class a line.")
@@ -94,6 +95,12 @@ def run(
         bool,
         typer.Option("--list-devices", help="Say what can compute here and what is missing, and exit."),
     ] = False,
+    list_classes: Annotated[
+        bool,
+        typer.Option(
+            "--list-classes", help="List the names the model knows, and which were trained, and exit."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where label maps and overlays go.")] = Path(
         "ovsdino-out"
     ),
@@ -119,8 +126,11 @@ def run(
     For every picture two files appear in --out: PICTURE.labels.png, whose pixel values are class
     numbers, and PICTURE.overlay.png with the colours laid over the picture and a legend.
     """
-    if list_devices:
-        _list_devices(bundle, as_json=as_json)
+    if list_devices or list_classes:
+        from ovsdino_runtime import listings
+
+        show = listings.list_devices if list_devices else listings.list_classes
+        show(bundle, as_json=as_json)
         return
     if not images:
         raise typer.BadParameter("no picture was named; pass files, folders or patterns in quotes")
@@ -132,38 +142,26 @@ def run(
             "for example --classes cars,road"
         )
     try:
-        complete = _segment(
-            images,
-            _requests(classes, vocabulary, classes_file),
-            background,
-            bundle,
-            device,
-            precision,
-            out,
+        asked = _requests(classes, vocabulary, classes_file)
+        from ovsdino_runtime.run_command import RunOptions, segment
+
+        options = RunOptions(
+            background=background,
+            bundle=bundle,
+            device=device.value,
+            precision=precision.value,
+            out=out,
             as_json=as_json,
             scores=scores,
             max_pixels=max_pixels,
         )
+        complete = segment(images, asked, options)
     except OvsDinoError as error:
         if as_json:
             typer.echo(json.dumps({"version": __version__, "error": str(error), "images": []}, indent=2))
         raise
     if not complete:
         raise typer.Exit(1)
-
-
-def _list_devices(bundle: Path | None, *, as_json: bool) -> None:
-    import dataclasses
-
-    from ovsdino_runtime.backends.devices import list_devices
-    from ovsdino_runtime.builtin import open_bundle
-
-    states = list_devices(open_bundle(bundle))
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(state) for state in states], indent=2))
-        return
-    for state in states:
-        typer.echo(f"{state.device:<9} {'yes' if state.available else 'no':<4} {state.explanation}")
 
 
 def _requests(
@@ -176,55 +174,3 @@ def _requests(
     if classes_file is not None:
         return vocabularies.read_classes_file(classes_file)
     return vocabularies.parse_classes(classes or "")
-
-
-def _segment(
-    images: Sequence[str],
-    classes: Sequence[str] | Vocabulary,
-    background: str,
-    bundle: Path | None,
-    device: Device,
-    precision: Precision,
-    out: Path,
-    *,
-    as_json: bool,
-    scores: bool,
-    max_pixels: int,
-) -> bool:
-    """Do the work and print it; return whether every picture is done."""
-    from tqdm import tqdm
-
-    from ovsdino_runtime import builtin
-    from ovsdino_runtime.batch import Done, Failed, find_pictures, segment_files
-    from ovsdino_runtime.files import ensure_folder
-    from ovsdino_runtime.report import document, notes, table
-    from ovsdino_runtime.segmenter import Segmenter
-
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged pictures, whose error says enough
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-    segmenter = Segmenter.open(bundle, device.value, precision.value)
-    question = segmenter.ask(classes, background)
-    ensure_folder(out)
-    about = [] if bundle else [builtin.terms(segmenter.bundle)]
-    for note in (*about, *([segmenter.note] if segmenter.note else []), *notes(question)):
-        typer.echo(f"note: {note}", err=True)
-    pictures, without_pictures = find_pictures(images)
-    for argument in without_pictures:
-        command_line.complain(argument.error)
-    results: list[Done | Failed] = [*without_pictures]
-    several = len(images) > 1 or len(pictures) > 1
-    with tqdm(total=len(pictures), unit="picture", file=sys.stderr, disable=None if several else True) as bar:
-        for result in segment_files(segmenter, question, pictures, out, max_pixels=max_pixels, scores=scores):
-            results.append(result)
-            bar.update()
-            if isinstance(result, Failed):
-                bar.write(f"error: {command_line.one_line(result.error)}", file=sys.stderr)
-            elif not as_json:
-                bar.write(table(result, question.names), file=sys.stdout)
-    if as_json:
-        typer.echo(json.dumps(document(segmenter, question, results), indent=2))
-    failures = sum(isinstance(result, Failed) for result in results)
-    if failures and several:
-        others = "; the others are done" if failures < len(results) else ""
-        command_line.complain(f"{failures} of {len(results)} failed{others}")
-    return not failures

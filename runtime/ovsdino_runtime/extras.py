@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ovsdino_runtime.errors import BackendUnavailable
+
+_REQUIREMENTS = {"onnx": '"onnx>=1.17"'}  # what pip is asked for, where that is not the name alone
 
 
 @contextmanager
@@ -27,6 +30,42 @@ def needing(extras: str, what: str) -> Iterator[None]:
         raise BackendUnavailable(
             f"{what} needs {error.name}, which is not installed; {how_to_install(extras)}"
         ) from error
+
+
+@contextmanager
+def needing_packages(packages: Sequence[str], what: str) -> Iterator[None]:
+    """Turn the lack of a package, while importing, into one line on what is missing, and no more.
+
+    Args:
+        packages: what is needed beyond the base install.
+        what: what needs them: "deriving FP16".
+
+    Raises:
+        BackendUnavailable: a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ovsdino"):
+            raise  # as above
+        raise lacking(packages, what, error) from error
+
+
+def lacking(packages: Sequence[str], what: str, error: ModuleNotFoundError) -> BackendUnavailable:
+    """Return the error that says which of some packages are missing and how to install those alone.
+
+    Args:
+        packages: what is needed.
+        what: what needs them.
+        error: what importing them has raised.
+    """
+    names = [name for name in packages if importlib.util.find_spec(name) is None] or [
+        error.name or "a package"
+    ]
+    wanted = " ".join(_REQUIREMENTS.get(name, name) for name in names)
+    return BackendUnavailable(
+        f"{what} needs {' and '.join(names)}, not installed here; run pip install {wanted}"
+    )
 
 
 def how_to_install(extras: str) -> str:

@@ -11,6 +11,7 @@ from ovsdino_runtime.errors import ImageError
 
 MAX_PIXELS = 200_000_000  # of one picture: 14,142 x 14,142, 600 MB as RGB
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
 LABELS, OVERLAY, SCORES = ".labels.png", ".overlay.png", ".scores.npz"  # appended to a picture's name
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 _SEPARATORS = re.compile(r"[\W_]+")
 _IRREGULAR = {
+    "men": "man",
     "people": "person",
     "children": "child",
     "feet": "foot",
@@ -35,6 +36,8 @@ _ENDINGS = (  # plural ending, what the singular may end in; the likelier readin
     ("oes", ("o", "oe")),
 )
 _WORDS_WITH_ALL_READINGS = 4
+_LEAST_LIKENESS = 0.7  # difflib's ratio: "zebar" is to zebra 0.8, "unicorn" to monitor 0.57
+_LEAST_LIKENESS_OF_SHORT = 0.66  # of three letters two must do: "dgo" is to dog 0.67
 
 
 def plain(text: str) -> str:
@@ -116,8 +119,20 @@ class NameIndex:
                     return (table[key],)
         return ()
 
+    def several(self, text: str) -> tuple[str, ...]:
+        """Return the known names that a text spells one after the other, if it is two or more, as written."""
+        words, found = text.split(), []
+        while words:
+            ends = range(len(words), 0, -1)
+            end = next((end for end in ends if self.find(" ".join(words[:end]))), None)
+            if end is None:
+                return ()
+            found.append(" ".join(words[:end]))
+            words = words[end:]
+        return tuple(found) if len(found) > 1 else ()
+
     def nearest(self, text: str, count: int = 3) -> list[str]:
-        """Return up to `count` known names spelled most like the text, the nearest first."""
+        """Return up to `count` known names spelled much like the text, the nearest first."""
         matcher = difflib.SequenceMatcher(autojunk=False)
         likeness: dict[str, float] = {}
         for key in readings(text) or (text,):
@@ -125,4 +140,6 @@ class NameIndex:
             for name in self._known:
                 matcher.set_seq1((readings(name) or (name,))[0])
                 likeness[name] = max(likeness.get(name, 0.0), matcher.ratio())
-        return sorted(likeness, key=lambda name: (-likeness[name], name))[:count]
+        least = _LEAST_LIKENESS if len(text) > 3 else _LEAST_LIKENESS_OF_SHORT
+        near = [name for name in likeness if likeness[name] >= least]
+        return sorted(near, key=lambda name: (-likeness[name], name))[:count]

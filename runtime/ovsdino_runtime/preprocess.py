@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ovsdino_runtime.errors import ImageError
-from ovsdino_runtime.inputs import MAX_PIXELS
+from ovsdino_runtime.inputs import MAX_PIXELS, VIDEO_SUFFIXES
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _UPRIGHT = {
@@ -28,6 +29,19 @@ _UPRIGHT = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadedPicture:
+    """A picture that was read from a file.
+
+    Attributes:
+        pixels: uint8 [H, W, 3], see `load_image`.
+        transparent_px: how many of them are not wholly opaque in the file.
+    """
+
+    pixels: NDArray[np.uint8]
+    transparent_px: int
+
+
 def load_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Return a picture as a viewer shows it: uint8 [H, W, 3], RGB, in [0, 255], EXIF orientation applied.
 
@@ -39,6 +53,19 @@ def load_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
 
     Raises:
         ImageError: the file is missing, empty, truncated, no picture, too large, or holds floats.
+    """
+    return load_picture(path, max_pixels=max_pixels).pixels
+
+
+def load_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> LoadedPicture:
+    """Return what `load_image` does, and how much of it is transparent.
+
+    Args:
+        path: the file.
+        max_pixels: see `load_image`.
+
+    Raises:
+        ImageError: see `load_image`.
     """
     path = Path(path)
     try:
@@ -70,7 +97,7 @@ def as_rgb(image: NDArray[Any] | Image.Image) -> NDArray[np.uint8]:
         ValueError: an array is of another shape, or empty.
     """
     if isinstance(image, Image.Image):
-        return _rgb_of_pillow(image)
+        return _rgb_of_pillow(image).pixels
     pixels = _eight_bits(np.asarray(image))
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
@@ -81,7 +108,7 @@ def as_rgb(image: NDArray[Any] | Image.Image) -> NDArray[np.uint8]:
         )
     if pixels.ndim == 3 and pixels.shape[2] == 3:
         return np.ascontiguousarray(pixels)
-    return _rgb_of_pillow(Image.fromarray(np.ascontiguousarray(pixels)))
+    return _rgb_of_pillow(Image.fromarray(np.ascontiguousarray(pixels))).pixels
 
 
 def resized_hw(size_hw: tuple[int, int], short_side_px: int, long_side_px: int) -> tuple[int, int]:
@@ -113,10 +140,15 @@ def resize(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uin
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _decode(file: Any, path: Path, max_pixels: int) -> NDArray[np.uint8]:
+def _decode(file: Any, path: Path, max_pixels: int) -> LoadedPicture:
     try:
         image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            raise ImageError(
+                f"cannot read {path}: videos are not read; extract frames and pass their folder, for example "
+                f"with: ffmpeg -i {path.name} frames/%05d.png"
+            ) from error
         raise ImageError(
             f"cannot read {path}: it is no JPEG, PNG, WebP, TIFF or BMP, or its beginning is damaged; "
             "convert it or copy it again"
@@ -155,19 +187,22 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb_of_pillow(image: Image.Image) -> NDArray[np.uint8]:
+def _rgb_of_pillow(image: Image.Image) -> LoadedPicture:
     if image.mode == "F":
         raise ImageError("its pixels are floating-point numbers of unknown range; convert it to 8 or 16 bits")
     if image.mode == "I":
         raise ImageError("its pixels are 32-bit numbers of unknown range; convert it to 8 or 16 bits")
     if image.mode.startswith("I;16"):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
+    transparent = 0
     try:
         if image.has_transparency_data:
             clear = image.convert("RGBA")
+            transparent = int(np.count_nonzero(np.asarray(clear.getchannel("A")) < 255))
             image = Image.new("RGB", image.size, "white")
             image.paste(clear, mask=clear)
-        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+        pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
+        return LoadedPicture(pixels=pixels, transparent_px=transparent)
     except ValueError as error:
         raise ImageError(f"its colours are of mode {image.mode}; convert it to RGB") from error
 

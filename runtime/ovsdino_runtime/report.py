@@ -14,12 +14,16 @@ _NAMES_IN_A_NOTE = 8
 
 
 def table(result: Done, names: Sequence[str]) -> str:
-    """Return a picture's classes and their shares, largest first, as lines of text."""
+    """Return a picture's classes with their numbers and shares, largest first, as lines of text."""
     height, width = result.size_hw
     present = sorted((i for i, area in enumerate(result.area_px) if area), key=lambda i: -result.area_px[i])
     column = max(len(names[i]) for i in present)
     lines = [f"{result.file}  {width} x {height}  {result.timings_ms['total']:.0f} ms"]
-    lines += [f"  {names[i]:<{column}}  {percent(result.area_px[i], height * width):>7}" for i in present]
+    digits = len(str(max(present)))
+    lines += [
+        f"  {i:>{digits}} {names[i]:<{column}}  {percent(result.area_px[i], height * width):>7}"
+        for i in present
+    ]
     lines += [f"  -> {path}" for path in result.outputs.values()]
     return "\n".join(lines)
 
@@ -58,6 +62,7 @@ def _image(result: Done | Failed, names: Sequence[str]) -> dict[str, Any]:
         "file": str(result.file),
         "height": height,
         "width": width,
+        "notes": list(result.notes),
         "outputs": {kind: str(path) for kind, path in result.outputs.items()},
         "classes": [
             {"index": index, "name": name, "area_px": area, "area_share": area / (height * width)}

@@ -158,16 +158,11 @@ class Segmenter:
         policy = parse_background(background) if isinstance(background, str) else background
         if policy.kind == "auto" and isinstance(classes, Vocabulary) and classes.has_background:
             policy = Background(kind="names", names=STUFF)
-        resolution = resolve(requests, self.text.known, open_vocabulary=self.text.open_vocabulary)
+        known, is_open = self.text.known, self.text.open_vocabulary
+        resolution = resolve(requests, known, open_vocabulary=is_open, trained=self.text.trained)
         queries = list(resolution.queries)
         names = [query.label for query in queries]
-        rest = background_query(
-            policy,
-            queries,
-            self.text.known,
-            whole_vocabulary=whole,
-            open_vocabulary=self.text.open_vocabulary,
-        )
+        rest = background_query(policy, queries, known, whole_vocabulary=whole, open_vocabulary=is_open)
         if rest is not None:
             queries.append(rest)
         has_background = rest is not None or policy.threshold is not None
@@ -176,7 +171,7 @@ class Segmenter:
                 f"a class is called {BACKGROUND!r} and the policy adds one of that name; "
                 "call it otherwise or use --background none"
             )
-        more_notes = background_notes(policy, self.text.known, open_vocabulary=self.text.open_vocabulary)
+        more_notes = background_notes(policy, known, open_vocabulary=is_open)
         prompts = tuple(prompt for query in queries for prompt in query.prompts)
         asked = {prompt for query in resolution.queries for prompt in query.prompts}
         return Question(

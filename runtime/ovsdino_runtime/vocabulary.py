@@ -13,6 +13,7 @@ from ovsdino_runtime.class_lists import (
     benchmark_labels,
     canonical_set,
     related_sets,
+    told_apart,
     vocabularies,
     vocabulary,
 )
@@ -47,7 +48,7 @@ class Resolution:
 
     Attributes:
         queries: one for each request, in order.
-        notes: one for each name that was understood as another ("'cars' -> car").
+        notes: one for each name that was understood as another ("'cars' -> car"), or is asked for by another.
     """
 
     queries: tuple[ClassQuery, ...]
@@ -55,18 +56,25 @@ class Resolution:
 
 
 def resolve(
-    requests: Sequence[str | ClassQuery], known: Collection[str], *, open_vocabulary: bool
+    requests: Sequence[str | ClassQuery],
+    known: Collection[str],
+    *,
+    open_vocabulary: bool,
+    trained: Collection[str] = (),
 ) -> Resolution:
     """Return what is asked for, in names that are known.
 
     A name resolves if it is known exactly, in another case or spacing, as a benchmark's label, or in
     the plural; without a text encoder also by synonym ("automobile") or as a general word for known
-    names ("vehicle").
+    names ("vehicle"). There, a plain name that is known but not trained keeps its label and is asked for by
+    a trained synonym ("motorbike" by "motorcycle"), unless a benchmark tells the two apart; in
+    `label=name` the name is asked for itself.
 
     Args:
         requests: names, `label=name|name` for a class with synonyms, or ready queries.
         known: the names that have embeddings.
         open_vocabulary: whether a text encoder takes any other name as it is.
+        trained: those of the known names that were among the training classes, as far as that matters.
 
     Raises:
         VocabularyError: there are no requests or more than 65,535; a name is empty or unknown; two
@@ -78,7 +86,7 @@ def resolve(
         raise VocabularyError(
             f"{len(requests):,} classes were asked for; at most {CLASS_LIMIT:,} are possible"
         )
-    resolver = _Resolver(known, open_vocabulary)
+    resolver = _Resolver(known, open_vocabulary, trained)
     asked = [_parsed(item) if isinstance(item, str) else item for item in requests]
     answers = [resolver.names(query.prompts) for query in asked]
     if resolver.unknown:
@@ -89,7 +97,8 @@ def resolve(
     queries = []
     for query, names, word in zip(asked, answers, plain_words, strict=True):
         label = query.label if not word else names[0] if len(names) == 1 else plain(query.label)
-        queries.append(ClassQuery(label=label, prompts=names))
+        prompts = (resolver.trained_for(names[0]),) if word and len(names) == 1 else names
+        queries.append(ClassQuery(label=label, prompts=prompts))
     _refuse_duplicates(asked, queries)
     return Resolution(queries=tuple(queries), notes=tuple(_notes(asked, queries, resolver)))
 
@@ -97,11 +106,12 @@ def resolve(
 class _Resolver:
     """Looks names up; remembers how each was understood and which are unknown."""
 
-    def __init__(self, known: Collection[str], open_vocabulary: bool) -> None:
+    def __init__(self, known: Collection[str], open_vocabulary: bool, trained: Collection[str]) -> None:
         self.unknown: list[str] = []
         self.taken: dict[str, tuple[str, ...]] = {}
         self._known = known
         self._open = open_vocabulary
+        self._trained = frozenset(trained)
         self._index = NameIndex(known, benchmark_labels())
 
     def names(self, prompts: Sequence[str]) -> tuple[str, ...]:
@@ -111,19 +121,29 @@ class _Resolver:
                 self.taken[prompt] = self._look_up(prompt)
         return tuple(dict.fromkeys(itertools.chain.from_iterable(self.taken[prompt] for prompt in prompts)))
 
+    def trained_for(self, name: str) -> str:
+        """Return a trained synonym to ask for a known name by; the name itself if it needs or has none."""
+        if self._open or not self._trained or name in self._trained:
+            return name
+        synonyms = itertools.chain.from_iterable(self._index.find(word) for word in meanings().same(name))
+        return next((word for word in synonyms if word in self._trained and not told_apart(name, word)), name)
+
     def complaint(self) -> str:
         """Return one line on all unknown names, offering the nearest known ones."""
         parts = []
         for name in self.unknown[:_UNKNOWN_IN_AN_ERROR]:
-            near = self._index.nearest(name)
-            parts.append(
-                f"{name!r} (nearest: {', '.join(near)})" if near else f"{name!r} (nothing is near it)"
-            )
+            if several := self._index.several(name):
+                hint = f"separate classes by commas: {','.join(several)}"
+            elif near := self._index.nearest(name):
+                hint = f"nearest: {', '.join(near)}"
+            else:
+                hint = "nothing is near it"
+            parts.append(f"{name!r} ({hint})")
         more = len(self.unknown) - len(parts)
         listed = ", ".join(parts) + (f" and {more} more" if more > 0 else "")
         return (
-            f"unknown class {listed}; without a text encoder only {len(self._known)} names are known: "
-            "choose among them or export the bundle with --text-encoder"
+            f"unknown class {listed}; without a text encoder only {len(self._known)} names are known, which "
+            "`ovsdino-run --list-classes` lists: choose among them or export the bundle with --text-encoder"
         )
 
     def _look_up(self, name: str) -> tuple[str, ...]:
@@ -177,7 +197,9 @@ def _notes(asked: Sequence[ClassQuery], queries: Sequence[ClassQuery], resolver:
     for original, query in zip(asked, queries, strict=True):
         for prompt in original.prompts:
             names = [name for name in resolver.taken[prompt] if name in query.prompts]
-            if names != [prompt]:
+            if not names:
+                notes.append(f"{prompt!r} is asked for as {query.prompts[0]}, a synonym that was trained")
+            elif names != [prompt]:
                 notes.append(f"{prompt!r} -> {' | '.join(names)}")
     shared = Counter(name for query in queries for name in query.prompts)
     notes += [

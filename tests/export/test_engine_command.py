@@ -96,6 +96,49 @@ def test_without_tensorrt_a_build_is_one_line_and_a_dry_run_works(half_bundle: P
     assert "FP16, 14 nodes" in done.stdout
 
 
+WITHOUT = """
+import sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None
+sys.argv = ["ovsdino-export", *sys.argv[2:]]
+from ovsdino_export.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("absent", "words", "error"),
+    [
+        ("onnx", ("trt", "HALF", "--fp16", "--dry-run"), 'looking at a build needs onnx, not installed here; '
+         'run pip install "onnx>=1.17"'),
+        ("onnx,onnxruntime", ("trt", "HALF", "--dry-run"), 'pip install "onnx>=1.17"'),
+        ("onnx,onnxruntime", ("trt", "WHOLE", "--dry-run"), 'pip install "onnx>=1.17" onnxruntime'),
+        ("onnx,onnxruntime", ("trt", "WHOLE", "--fp32", "--dry-run"), 'pip install "onnx>=1.17"'),
+        ("onnx,onnxruntime", ("trt", "WHOLE", "--classes", "car", "--out", "c.onnx", "--dry-run"),
+         'pip install "onnx>=1.17" onnxruntime'),
+        ("onnx,onnxruntime", ("fp16", "WHOLE"), 'deriving FP16 needs onnx and onnxruntime, not installed '
+         'here; run pip install "onnx>=1.17" onnxruntime'),
+        ("onnx,tensorrt", ("trt", "HALF"), "take JetPack's own through an environment made with "
+         "`python3 -m venv --system-site-packages` (docs/edge.md)"),
+    ],
+)  # fmt: skip
+def test_what_is_advised_is_what_is_missing_and_no_more(
+    absent: str, words: tuple[str, ...], error: str, half_bundle: Path, tiny_bundle: Path
+) -> None:
+    places = {"HALF": str(half_bundle), "WHOLE": str(tiny_bundle)}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, absent, *(places.get(word, word) for word in words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(error), line
+    assert ("[tensorrt]" in line) == ("tensorrt" in absent)
+
+
 def test_an_engine_is_described_in_words(
     half_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,6 +127,15 @@ def test_all_classes_of_a_vocabulary_leave_no_background_whoever_names_them() ->
     assert background_query(auto, city[:2], KNOWN, whole_vocabulary=True, open_vocabulary=False) is None
 
 
+def test_a_vocabulary_covers_the_image_also_where_trained_synonyms_are_asked_for() -> None:
+    names = [prompt for query in vocabulary("context59").queries for prompt in query.prompts]
+    resolution = resolve(names, KNOWN, open_vocabulary=False, trained=KNOWN - {"motorbike", "sign"})
+    by_another = {query.label for query in resolution.queries if query.prompts != (query.label,)}
+    assert by_another == {"motorbike", "sign"}
+    auto, queries = parse_background("auto"), resolution.queries
+    assert background_query(auto, queries, KNOWN, whole_vocabulary=False, open_vocabulary=False) is None
+
+
 def test_objects_alone_cover_no_image_so_all_coco_objects_keep_a_background() -> None:
     objects = vocabulary("coco_object").queries
     query = background_query(
@@ -150,7 +159,7 @@ def test_named_backgrounds_are_understood_like_classes_but_without_those_asked_f
 
 
 def test_a_background_that_is_unknown_or_wholly_asked_for_is_refused() -> None:
-    with pytest.raises(VocabularyError, match=r"'unicorn' \(nearest: "):
+    with pytest.raises(VocabularyError, match=r"'unicorn' \(nothing is near it\)"):
         query_for("unicorn", "car")
     with pytest.raises(VocabularyError, match="every name of the background"):
         query_for("cars", "car")

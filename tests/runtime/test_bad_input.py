@@ -18,6 +18,7 @@ from PIL import Image
 
 from ovsdino_runtime import batch
 from ovsdino_runtime.bundle import IMAGE_GRAPH, MANIFEST
+from ovsdino_runtime.vocabulary import vocabularies
 
 Run = Callable[..., Any]  # returns the `Ran` of conftest.py
 
@@ -176,7 +177,49 @@ def test_of_an_unknown_class_the_nearest_names_are_offered(
     ovsdino_run: Run, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     line = refused(ovsdino_run, tmp_path, "--classes", "car,sidewlak", "--bundle", tiny_bundle)
-    assert "'sidewlak' (nearest: sidewalk" in line
+    assert "'sidewlak' (nearest: sidewalk)" in line
+    assert "`ovsdino-run --list-classes`" in line
+
+
+def test_what_is_far_from_every_name_gets_no_far_fetched_advice(
+    ovsdino_run: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = refused(ovsdino_run, tmp_path, "--classes", "car,unicorn", "--bundle", tiny_bundle)
+    assert "'unicorn' (nothing is near it)" in line
+
+
+def test_classes_without_commas_are_told_apart(ovsdino_run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    words = "car traffic sign roads"
+    line = refused(ovsdino_run, tmp_path, "--classes", words, "--bundle", tiny_bundle)
+    assert f"'{words}' (separate classes by commas: car,traffic sign,roads)" in line
+
+
+@pytest.mark.parametrize("words", [("car", "road", "sky"), ("car,", "road,", "sky")])
+def test_classes_that_the_shell_has_split_are_no_pictures(
+    words: tuple[str, ...], ovsdino_run: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    line = refused(ovsdino_run, tmp_path, "--classes", *words, "--bundle", tiny_bundle)
+    assert "no picture or folder is called road or sky" in line
+    assert '--classes "car,road,sky"' in line
+
+
+def test_a_folder_that_is_missing_is_not_taken_for_a_class(
+    ovsdino_run: Run, paint: Callable[..., Path], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    ran = ovsdino_run(
+        "photoz", paint(tmp_path / "a.png"), "--classes", "car", "--bundle", tiny_bundle, "--out", tmp_path
+    )
+    assert "cannot read photoz: there is no such file" in ran.errors[0]
+    assert ran.errors[1] == "error: 1 of 2 failed; the others are done"
+
+
+def test_a_video_is_to_be_taken_apart_first(ovsdino_run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    video = tmp_path / "drive.MP4"
+    video.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(100))
+    ran = ovsdino_run(video, "--classes", "car", "--bundle", tiny_bundle, "--out", tmp_path / "out")
+    assert (ran.code, len(ran.errors)) == (1, 1)
+    assert "videos are not read; extract frames" in ran.err
+    assert "ffmpeg -i drive.MP4 " in ran.err
 
 
 @pytest.mark.parametrize("classes", ["", ",", " , "])
@@ -216,7 +259,8 @@ def test_an_unknown_vocabulary_is_refused_and_the_known_ones_listed(
     ovsdino_run: Run, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     line = refused(ovsdino_run, tmp_path, "--vocabulary", "citysapes", "--bundle", tiny_bundle)
-    assert "cityscapes" in line
+    assert f"(nearest: cityscapes); there are {', '.join(vocabularies())}" in line
+    assert "nearest" not in refused(ovsdino_run, tmp_path, "--vocabulary", "xyz", "--bundle", tiny_bundle)
 
 
 @pytest.mark.parametrize("policy", ["threshold:2", "threshold:warm", "nonsense name"])

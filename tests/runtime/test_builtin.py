@@ -36,13 +36,37 @@ def test_the_run_takes_it_and_says_so(
     assert ran.code == 0
     first, second = ran.err.splitlines()
     assert first == f"note: {terms(Bundle.open(installed))}"
-    assert "the small built-in tiny-colours serves (its weights: none: made by the tests)" in first
+    assert "built-in tiny-colours (weights: none)" in first  # of "none: made by the tests"
     assert "--bundle DIR" in first
     assert "'cars' -> car" in second
     named = ovsdino_run(
         paint(tmp_path / "a.png"), "--classes", "car", "--out", tmp_path / "out", "--bundle", installed
     )
     assert "built-in" not in named.err
+
+
+def test_the_note_on_the_model_inside_the_package_is_one_line_with_its_terms_once() -> None:
+    note = terms(Bundle.open(builtin.BUILT_IN))
+    assert len(f"note: {note}") <= 130
+    assert "\n" not in note
+    assert "built-in ovsdino-nano" in note
+    assert note.count("research and evaluation only") == 1
+    assert "--bundle DIR" in note
+
+
+def test_what_is_wrong_with_the_input_is_said_without_a_word_on_the_model(
+    installed: Path, ovsdino_run: Run, paint: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "out")
+    for words in (
+        (tmp_path / "missing.png", "--classes", "cars", *out),
+        (paint(tmp_path / "a.png"), "--classes", "nonsense", *out),
+    ):
+        ran = ovsdino_run(*words)
+        assert (ran.code, len(ran.errors)) == (1, 1)
+        assert ran.err.startswith("error: ")
+    mixed = ovsdino_run(tmp_path / "missing.png", tmp_path / "a.png", "--classes", "car", *out)
+    assert [line.partition(":")[0] for line in mixed.errors] == ["error", "note", "error"]
 
 
 def test_the_document_names_it(

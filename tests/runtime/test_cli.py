@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovsdino_runtime import __version__
-from ovsdino_runtime.vocabulary import vocabulary
+from ovsdino_runtime.segmenter import Segmenter
+from ovsdino_runtime.vocabulary import vocabularies, vocabulary
 
 Run = Callable[..., Any]  # returns the `Ran` of conftest.py
 Paint = Callable[..., Path]
@@ -48,9 +49,9 @@ def test_the_table_names_classes_and_shares_largest_first(run: Run, paint: Paint
     lines = run(picture, "--classes", "car,road,dog", "--background", "none").out.splitlines()
     assert lines[0].startswith(f"{picture}  84 x 56  ")
     labels = labels_of(tmp_path / "out" / "a.png.labels.png")
-    shares = {"road": (labels == 1).mean(), "car": (labels == 0).mean()}
+    shares = {1: ("road", (labels == 1).mean()), 0: ("car", (labels == 0).mean())}
     assert [line.split() for line in lines[1:3]] == [
-        [name, f"{100 * share:.1f}", "%"] for name, share in shares.items()
+        [str(number), name, f"{100 * share:.1f}", "%"] for number, (name, share) in shares.items()
     ]
     assert [line.split("/")[-1] for line in lines[3:]] == ["a.png.labels.png", "a.png.overlay.png"]
 
@@ -199,6 +200,81 @@ def test_scores_have_the_labels_as_their_argmax(run: Run, paint: Paint, tmp_path
     np.testing.assert_array_equal(scores.argmax(axis=0)[margin > 1e-5], labels[margin > 1e-5])
 
 
+def test_scores_of_an_earlier_run_do_not_stay_beside_labels_they_do_not_belong_to(
+    run: Run, paint: Paint, tmp_path: Path
+) -> None:
+    picture, other = paint(tmp_path / "a.png"), paint(tmp_path / "b.png")
+    run(picture, other, "--classes", "car,road", "--scores")
+    assert run(picture, "--classes", "road,sky,car").code == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.npz")) == ["b.png.scores.npz"]
+
+
+def test_a_picture_that_fails_keeps_all_that_an_earlier_run_made_of_it(
+    run: Run, paint: Paint, tmp_path: Path
+) -> None:
+    picture = paint(tmp_path / "a.png")
+    run(picture, "--classes", "car,road", "--scores")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    picture.write_bytes(b"")
+    assert run(picture, "--classes", "car").code == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_transparent_pixels_are_noted_once_a_picture(
+    run: Run, tiny_colours: Mapping[str, tuple[int, int, int]], tmp_path: Path
+) -> None:
+    pixels = np.full((56, 56, 4), 255, dtype=np.uint8)
+    pixels[..., :3] = tiny_colours["car"]
+    Image.fromarray(pixels).save(tmp_path / "opaque.png")
+    pixels[:, :14, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "clear.png")
+    ran = run(tmp_path / "clear.png", tmp_path / "opaque.png", "--classes", "car,road", "--json")
+    assert ran.errors == [
+        f"note: {tmp_path / 'clear.png'}: 25.0 % of it is transparent and taken as lying on white"
+    ]
+    clear, opaque = json.loads(ran.out)["images"]
+    assert (len(clear["notes"]), opaque["notes"]) == (1, [])
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_interrupted_says_how_much_is_done(
+    as_json: bool, run: Run, paint: Paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = Segmenter.segment
+
+    def interrupted(self: Segmenter, image: Any, *arguments: Any, **options: Any) -> Any:
+        if (image == 255).all():
+            raise KeyboardInterrupt
+        return segment(self, image, *arguments, **options)
+
+    monkeypatch.setattr(Segmenter, "segment", interrupted)
+    pictures = [paint(tmp_path / "a.png"), tmp_path / "b.png", paint(tmp_path / "c.png")]
+    Image.new("RGB", (56, 56), "white").save(pictures[1])
+    ran = run(*pictures, "--classes", "car,road", *(["--json"] if as_json else []))
+    assert (ran.code, ran.errors) == (130, ["interrupted, 1 of 3 done"])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.png.labels.png",
+        "a.png.overlay.png",
+    ]
+    if as_json:
+        document = json.loads(ran.out)
+        assert document["error"] == "interrupted, 1 of 3 done"
+        assert [image["file"] for image in document["images"]] == [str(pictures[0])]
+
+
+def test_the_names_that_are_known_are_listed_with_what_was_trained(
+    ovsdino_run: Run, tiny_bundle: Path, tiny_colours: Mapping[str, tuple[int, int, int]]
+) -> None:
+    lines = ovsdino_run("--list-classes", "--bundle", tiny_bundle).out.splitlines()
+    assert {line.rpartition("  ")[0].strip(): line.split()[-1] for line in lines} == {
+        name: "untrained" if name in ("cat", "dog") else "trained" for name in tiny_colours
+    }
+    document = json.loads(ovsdino_run("--list-classes", "--bundle", tiny_bundle, "--json").out)
+    assert [item["name"] for item in document["classes"]] == sorted(tiny_colours)
+    assert {item["name"] for item in document["classes"] if not item["trained"]} == {"cat", "dog"}
+    assert document["open_vocabulary"] is False
+
+
 def test_folders_patterns_and_equal_names_each_get_outputs_of_their_own(
     run: Run, paint: Paint, tmp_path: Path
 ) -> None:
@@ -274,6 +350,11 @@ def test_help_imports_nothing_heavy_and_is_instant() -> None:
     assert "--classes" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "[]"
     assert min(seconds) < 0.5
+
+
+def test_the_help_names_every_vocabulary(ovsdino_run: Run) -> None:
+    *names, last = vocabularies()
+    assert f"{', '.join(names)} or {last}" in " ".join(ovsdino_run("--help").out.split())
 
 
 def test_the_version_is_the_package_s(ovsdino_run: Run) -> None:

@@ -115,7 +115,7 @@ def test_a_vocabulary_is_found_under_its_aliases(alias: str, name: str) -> None:
 
 def test_an_unknown_vocabulary_is_refused_with_a_list_of_all() -> None:
     assert canonical_set("my own") == "my own"
-    with pytest.raises(VocabularyError, match=r"'lvis'.*ade20k.*voc21"):
+    with pytest.raises(VocabularyError, match=r"'lvis'.*voc21.*ade20k"):
         vocabulary("lvis")
 
 
@@ -224,6 +224,8 @@ def test_known_names_resolve_to_themselves_without_a_note() -> None:
         ("street", "road"),
         ("lorry", "truck"),
         ("children", "person"),
+        ("men", "person"),
+        ("women", "person"),
         ("cyclists", "rider"),
     ],
 )
@@ -244,6 +246,8 @@ def test_a_name_written_otherwise_is_understood_and_that_is_said(written: str, u
         ("mice", "mouse"),
         ("teeth", "tooth"),
         ("women", "woman"),
+        ("men", "man"),
+        ("firemen", "fireman"),
         ("sheep", "sheep"),
         ("glasses", "glass"),
         ("boxes", "box"),
@@ -348,6 +352,39 @@ def test_a_label_can_be_given_several_names_each_understood_like_any_other() -> 
     assert closed("car|bus").queries == (ClassQuery(label="car|bus", prompts=("car", "bus")),)
 
 
+WHEELS = ("car", "motorbike", "motorcycle", "rug", "carpet", "sidewalk", "pavement")
+
+
+def asked_for(*requests: str, open_vocabulary: bool = False, trained: tuple[str, ...] = WHEELS) -> Resolution:
+    learned = [name for name in trained if name not in ("motorbike", "carpet", "pavement")]
+    return resolve(requests, WHEELS, open_vocabulary=open_vocabulary, trained=learned)
+
+
+@pytest.mark.parametrize("written", ["motorbike", "Motorbikes"])
+def test_a_name_without_training_is_asked_for_by_its_trained_synonym_under_its_own_label(
+    written: str,
+) -> None:
+    found = asked_for(written, "car")
+    assert found.queries[0] == ClassQuery(label="motorbike", prompts=("motorcycle",))
+    assert found.notes == (f"{written!r} is asked for as motorcycle, a synonym that was trained",)
+    with pytest.raises(
+        VocabularyError, match=r"'(motorbike|Motorbikes)' and 'motorcycle' are the same class"
+    ):
+        asked_for(written, "motorcycle")
+
+
+def test_a_trained_synonym_takes_no_name_s_place_that_can_stand_for_itself() -> None:
+    assert asked_for("carpet", "rug").notes == ()  # COCO-Stuff has both, as classes of their own
+    assert asked_for("carpet").queries[0].prompts == ("carpet",)
+    assert asked_for("motorbike", trained=("car",)).queries[0].prompts == (
+        "motorbike",
+    )  # no synonym is better
+    assert asked_for("motorbike", open_vocabulary=True).queries[0].prompts == ("motorbike",)
+    assert asked_for("x=motorbike|car").queries[0].prompts == ("motorbike", "car")
+    both = asked_for("motorbike=motorbike", "motorcycle")
+    assert [query.prompts for query in both.queries] == [("motorbike",), ("motorcycle",)]
+
+
 def test_a_general_word_takes_all_known_names_it_comprises_but_those_asked_for_by_themselves() -> None:
     found = closed("Vehicles", "road")
     assert found.queries[0] == ClassQuery(label="vehicles", prompts=("car", "truck", "bus"))
@@ -392,13 +429,26 @@ def test_a_whole_vocabulary_resolves_label_by_label() -> None:
 
 
 def test_an_unknown_class_is_refused_with_the_nearest_known_names() -> None:
-    with pytest.raises(VocabularyError, match=r"'zebar' \(nearest: zebra, .*--text-encoder") as caught:
+    with pytest.raises(VocabularyError, match=r"'zebar' \(nearest: zebra[,)].*--text-encoder") as caught:
         closed("zebar", "car", known=every_prompt())
     assert "\n" not in str(caught.value)
     with pytest.raises(VocabularyError, match=r"'kinves' \(nearest: knife"):
         closed("kinves", known=every_prompt())
+    with pytest.raises(VocabularyError, match=r"'unicorn' \(nothing is near it\)"):
+        closed("unicorn", known=every_prompt())
+    with pytest.raises(VocabularyError, match=r"'roda' \(nearest: road\)"):
+        closed("roda")
+    with pytest.raises(VocabularyError, match=r"'acr' \(nearest: car\)"):
+        closed("acr")
     with pytest.raises(VocabularyError, match="and 2 more"):
         closed(*(f"qqq{i}" for i in range(7)))
+
+
+def test_names_written_in_a_row_are_told_to_be_separated() -> None:
+    hint = r"'cars traffic sign road' \(separate classes by commas: cars,traffic sign,road\)"
+    with pytest.raises(VocabularyError, match=hint):
+        closed("cars traffic sign road")
+    assert prompts("traffic sign") == [("traffic sign",)]
 
 
 @pytest.mark.parametrize(
