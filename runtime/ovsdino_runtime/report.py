@@ -13,12 +13,12 @@ from ovsdino_runtime.segmenter import Question, Segmenter
 _NAMES_IN_A_NOTE = 8
 
 
-def table(result: Done, names: Sequence[str]) -> str:
-    """Return a picture's classes with their numbers and shares, largest first, as lines of text."""
+def table(result: Done, names: Sequence[str], backend: str) -> str:
+    """Return what computed a picture, and its classes with numbers and shares, largest first, as lines."""
     height, width = result.size_hw
     present = sorted((i for i, area in enumerate(result.area_px) if area), key=lambda i: -result.area_px[i])
     column = max(len(names[i]) for i in present)
-    lines = [f"{result.file}  {width} x {height}  {result.timings_ms['total']:.0f} ms"]
+    lines = [f"{result.file}  {width} x {height}  {result.timings_ms['total']:.0f} ms  {backend}"]
     digits = len(str(max(present)))
     lines += [
         f"  {i:>{digits}} {names[i]:<{column}}  {percent(result.area_px[i], height * width):>7}"

@@ -90,7 +90,7 @@ def segment(images: Sequence[str], classes: Sequence[str] | Vocabulary, options:
                     bar.write(f"note: {command_line.one_line(note)}", file=sys.stderr)
                 pending.clear()
                 if not options.as_json:
-                    bar.write(table(result, question.names), file=sys.stdout)
+                    bar.write(table(result, question.names, segmenter.backend.name), file=sys.stdout)
         except KeyboardInterrupt:
             done = sum(isinstance(result, Done) for result in results)
             interruption = f"interrupted, {done} of {len(pictures)} done"

@@ -48,6 +48,7 @@ def test_the_table_names_classes_and_shares_largest_first(run: Run, paint: Paint
     picture = paint(tmp_path / "a.png", ("road", "road", "car"))
     lines = run(picture, "--classes", "car,road,dog", "--background", "none").out.splitlines()
     assert lines[0].startswith(f"{picture}  84 x 56  ")
+    assert lines[0].endswith(" ms  onnxruntime-cpu")
     labels = labels_of(tmp_path / "out" / "a.png.labels.png")
     shares = {1: ("road", (labels == 1).mean()), 0: ("car", (labels == 0).mean())}
     assert [line.split() for line in lines[1:3]] == [
