@@ -38,7 +38,7 @@ def test_the_merging_table_is_the_merging_file() -> None:
         assert int(row[5]) == timing["different_px"]
 
 
-@pytest.mark.parametrize("model", ["published", "a", "b", "d", "d-bce", "d-slow", "f"])
+@pytest.mark.parametrize("model", ["published", "a", "b", "c", "d", "d-bce", "d-slow", "f"])
 def test_counts_give_the_figures_of_the_report_beside_them(model: str) -> None:
     counts = ImageCounts.load(RESULTS / "ovsdino-s" / f"{model}.npz").counts
     figures = json.loads((RESULTS / "ovsdino-s" / f"{model}.json").read_text())["backends"][-1]
