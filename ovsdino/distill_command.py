@@ -124,7 +124,7 @@ def distill(
             mask_px=mask_px,
             augmentation=Augmentation(
                 scale=crop_scale,
-                objects=object_crops,
+                object_crops=object_crops,
                 flip=flip,
                 colour=colour,
                 grey=grey,

@@ -119,7 +119,7 @@ def fit(
             mask_px=mask_px,
             augmentation=Augmentation(
                 scale=crop_scale,
-                objects=object_crops,
+                object_crops=object_crops,
                 flip=flip,
                 colour=colour,
                 grey=grey,

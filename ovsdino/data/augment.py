@@ -21,8 +21,8 @@ class Augmentation:
     Attributes:
         scale: least and greatest side of the square crop, relative to the photograph's short side;
             1 is the scale of the evaluation protocol, where the short side fills a window.
-        objects: probability that a crop is laid around a pixel of a class, each class of the photograph being
-            as likely as any other; otherwise it lies anywhere.
+        object_crops: probability that a crop is laid around a pixel of a class, each class of the
+            photograph being as likely as any other; otherwise it lies anywhere.
         flip: probability of exchanging left and right.
         colour: brightness, contrast and saturation are each multiplied by 1 ± up to this.
         grey: probability of a view without colour.
@@ -31,7 +31,7 @@ class Augmentation:
     """
 
     scale: tuple[float, float] = (0.5, 1.0)
-    objects: float = 0.0
+    object_crops: float = 0.0
     flip: float = 0.5
     colour: float = 0.3
     grey: float = 0.0
@@ -46,7 +46,7 @@ class Augmentation:
         """
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"the crop's scale is {self.scale}; it needs 0 < least <= greatest <= 1")
-        if not 0 <= self.objects <= 1:
+        if not 0 <= self.object_crops <= 1:
             raise ValueError("the probability of a crop around an object lies in [0, 1]")
         if not 0 <= self.flip <= 1 or not 0 <= self.colour < 1:
             raise ValueError("the probability of a flip lies in [0, 1], the change of colour in [0, 1)")
@@ -119,7 +119,7 @@ def random_framing(labels: Labels, settings: Augmentation, rng: np.random.Genera
     scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
     side = min(short, max(1, round(short * scale)))
     ranges = [(0, length - side) for length in size_hw]
-    if settings.objects and labels.masks.any() and rng.random() < settings.objects:
+    if settings.object_crops and labels.masks.any() and rng.random() < settings.object_crops:
         seen = _random_pixel(labels, rng)
         ranges = [
             (max(0, place - side + 1), min(most, place))

@@ -38,7 +38,9 @@ def test_the_merging_table_is_the_merging_file() -> None:
         assert int(row[5]) == timing["different_px"]
 
 
-@pytest.mark.parametrize("model", ["published", "a", "b", "c", "d", "d-bce", "d-slow", "f"])
+@pytest.mark.parametrize(
+    "model", ["published", "a", "b", "c", "d", "d-bce", "d-slow", "f", "open-a", "open-b"]
+)
 def test_counts_give_the_figures_of_the_report_beside_them(model: str) -> None:
     counts = ImageCounts.load(RESULTS / "ovsdino-s" / f"{model}.npz").counts
     figures = json.loads((RESULTS / "ovsdino-s" / f"{model}.json").read_text())["backends"][-1]
@@ -79,6 +81,19 @@ def test_the_page_of_ablations_shows_the_result_files_and_their_paired_differenc
         low, high = found.interval_95
         points = 100 * (found.miou[1] - found.miou[0])
         assert shown == f"{points:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def test_the_table_of_names_left_out_is_the_result_files() -> None:
+    results = RESULTS / "ovsdino-s"
+    rows = [row for row in table_rows(ROOT / "docs" / "ovsdino-s.md", 6) if row[1] in ("camvid", "yolo")]
+    assert len(rows) == 7
+    for name, data, *shown in rows:
+        for model, iou, taken in (("a", *shown[:2]), ("b", *shown[2:])):
+            file = f"open-{model}.json" if data == "camvid" else f"open-{model}-{data}.json"
+            found = json.loads((results / file).read_text())["backends"][-1]
+            assert f"{100 * found['iou'][name]:.1f}" == iou
+            confused = [item for item in list(found["taken_for"][name].items())[:2] if item[1] >= 0.01]
+            assert ", ".join(f"{other} {100 * share:.0f} %" for other, share in confused) == taken
 
 
 def test_the_parity_tables_are_the_parity_files_and_every_gate_is_met() -> None:

@@ -70,7 +70,7 @@ def test_a_crop_around_an_object_holds_it_however_small_and_rare() -> None:
     found = {0.0: np.zeros(3), 1.0: np.zeros(3)}
     for objects, seen in found.items():
         for _ in range(300):
-            settings = Augmentation(scale=(0.1, 0.3), objects=objects)
+            settings = Augmentation(scale=(0.1, 0.3), object_crops=objects)
             box = random_framing(labels, settings, rng).box
             assert 0 <= box.top <= box.top + box.side <= 100
             assert 0 <= box.left <= box.left + box.side <= 200
@@ -83,7 +83,7 @@ def test_a_photograph_without_objects_is_cropped_anywhere() -> None:
     rng = np.random.default_rng(0)
     empty = Labels((3,), np.zeros((1, 50, 60), dtype=np.bool_), np.ones((50, 60), dtype=np.bool_))
     for labels in (nothing((50, 60)), empty):
-        box = random_framing(labels, Augmentation(objects=1.0), rng).box
+        box = random_framing(labels, Augmentation(object_crops=1.0), rng).box
         assert box.side >= 25
 
 
