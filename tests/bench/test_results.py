@@ -39,7 +39,7 @@ def test_the_merging_table_is_the_merging_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["published", "a", "b", "c", "d", "d-bce", "d-slow", "e", "f", "open-a", "open-b"]
+    "model", ["published", "a", "b", "c", "d", "d-bce", "d-plain", "d-slow", "e", "f", "open-a", "open-b"]
 )
 def test_counts_give_the_figures_of_the_report_beside_them(model: str) -> None:
     counts = ImageCounts.load(RESULTS / "ovsdino-s" / f"{model}.npz").counts
