@@ -9,7 +9,8 @@ from pathlib import Path
 from ovsdino_runtime.backends.gpu import import_tensorrt
 from ovsdino_runtime.builtin import open_bundle
 from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16
-from ovsdino_runtime.extras import lacking
+from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.extras import explained, lacking
 from ovsdino_runtime.sidecar import Precision
 
 _READING, _DERIVING = ("onnx",), ("onnx", "onnxruntime")
@@ -29,15 +30,15 @@ def needing_for_an_engine(source: Path | None, precision: Precision, *, dry_run:
             machine, is said first where it is needed.
         BundleError: see `open_bundle`.
     """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ovsdino"):
-            raise  # a mistake of ours, which no installation mends
+
+    def explain(error: ModuleNotFoundError) -> BackendUnavailable:
         if not dry_run:
             import_tensorrt()
         what = "looking at a build" if dry_run else "building an engine"
-        raise lacking(_packages(source, precision), what, error) from error
+        return lacking(_packages(source, precision), what, error)
+
+    with explained(explain):
+        yield
 
 
 def _packages(source: Path | None, precision: Precision) -> tuple[str, ...]:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ovsdino_runtime.errors import BackendUnavailable
 
 _REQUIREMENTS = {"onnx": '"onnx>=1.17"'}  # what pip is asked for, where that is not the name alone
+
+
+@contextmanager
+def explained(explain: Callable[[ModuleNotFoundError], BackendUnavailable]) -> Iterator[None]:
+    """Turn the lack of a package, while importing, into an error that says what to install.
+
+    Args:
+        explain: makes that error.
+
+    Raises:
+        BackendUnavailable: a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ovsdino"):
+            raise  # a mistake of ours, which no installation mends
+        raise explain(error) from error
 
 
 @contextmanager
@@ -22,14 +40,14 @@ def needing(extras: str, what: str) -> Iterator[None]:
     Raises:
         BackendUnavailable: a package is not installed.
     """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ovsdino"):
-            raise  # a mistake of ours, which no installation mends
-        raise BackendUnavailable(
+
+    def explain(error: ModuleNotFoundError) -> BackendUnavailable:
+        return BackendUnavailable(
             f"{what} needs {error.name}, which is not installed; {how_to_install(extras)}"
-        ) from error
+        )
+
+    with explained(explain):
+        yield
 
 
 @contextmanager
@@ -43,12 +61,8 @@ def needing_packages(packages: Sequence[str], what: str) -> Iterator[None]:
     Raises:
         BackendUnavailable: a package is not installed.
     """
-    try:
+    with explained(lambda error: lacking(packages, what, error)):
         yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("ovsdino"):
-            raise  # as above
-        raise lacking(packages, what, error) from error
 
 
 def lacking(packages: Sequence[str], what: str, error: ModuleNotFoundError) -> BackendUnavailable:

@@ -69,6 +69,17 @@ class Ran:
 
 
 @pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, object], Path]:
+    """Writes a document as JSON into tmp_path and returns its file."""
+
+    def call(name: str, document: object) -> Path:
+        (tmp_path / name).write_text(json.dumps(document))
+        return tmp_path / name
+
+    return call
+
+
+@pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Runs `ovsdino-bench` with arguments."""
 

@@ -18,15 +18,6 @@ from tests.bench.made_reports import latency, parity
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, object], Path]:
-    def call(name: str, document: object) -> Path:
-        (tmp_path / name).write_text(json.dumps(document))
-        return tmp_path / name
-
-    return call
-
-
 def of(before: dict, after: dict, *kinds: str) -> list[Change]:
     """The changes of some kinds."""
     return [item for item in latency_changes(before, after) if item.what.startswith(kinds)]

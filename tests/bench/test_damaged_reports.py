@@ -22,15 +22,6 @@ from tests.bench.made_reports import engine, latency, parity
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, object], Path]:
-    def call(name: str, document: object) -> Path:
-        (tmp_path / name).write_text(json.dumps(document))
-        return tmp_path / name
-
-    return call
-
-
 def _places(value: object, before: tuple = ()) -> Iterator[tuple]:
     """Yield the way to everything in a report, of a list to its first item."""
     items: list = []

@@ -21,15 +21,6 @@ from tests.bench.made_reports import engine, latency, parity
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, object], Path]:
-    def call(name: str, document: object) -> Path:
-        (tmp_path / name).write_text(json.dumps(document))
-        return tmp_path / name
-
-    return call
-
-
 class Collected(HTMLParser):
     """The ids, references and texts of a page."""
 
