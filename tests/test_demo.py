@@ -21,7 +21,8 @@ EXAMPLE = ROOT / "examples" / "street.png"
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, str]:
     """The environment and the output of `make demo`, with what it printed."""
     folder = tmp_path_factory.mktemp("demo")
-    command = ["make", "demo", f"DEMO={folder / 'venv'}", f"DEMO_OUT={folder / 'out'}"]
+    into = [f"DEMO={folder / 'venv'}", f"DEMO_OUT={folder / 'out'}"]
+    command = ["make", "--no-print-directory", "demo", *into]  # as from a shell, though `make test` runs this
     # What was once derived from the built-in model on this machine must play no part; pip's cache may.
     pip_cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip"))
     elsewhere = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "PIP_CACHE_DIR": pip_cache}
