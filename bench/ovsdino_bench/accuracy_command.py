@@ -32,6 +32,7 @@ class Precision(str, Enum):
     auto = "auto"
     fp16 = "fp16"
     fp32 = "fp32"
+    int8 = "int8"
 
 
 def accuracy(
@@ -100,7 +101,7 @@ def accuracy(
         Precision,
         typer.Option(
             help="What the bundle computes in; auto takes FP16 on a GPU if the bundle has it. "
-            "fp16 with --device cpu emulates it."
+            "fp16 with --device cpu emulates it, int8 is for CPUs."
         ),
     ] = Precision.auto,
     reference: o.Reference = None,

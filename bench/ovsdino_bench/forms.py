@@ -48,6 +48,11 @@ FORMS: Mapping[str, FormKind] = {
     "onnx-fp16-emulated": FormKind(
         precision="fp16", open=_emulated, what="the FP16 graph with half rounding after every operator, CPU"
     ),
+    "onnx-int8-cpu": FormKind(
+        precision="int8",
+        open=lambda bundle: open_backend(bundle, "cpu", "int8"),
+        what="the INT8 graph, CPU",
+    ),
     "onnx-fp32-cuda": FormKind(
         precision="fp32", open=lambda bundle: open_backend(bundle, "cuda", "fp32"), what="ONNX Runtime, CUDA"
     ),

@@ -109,10 +109,10 @@ def open_measured(
             "device 'tensorrt' was asked for, but a checkpoint alone runs in PyTorch; name its --bundle, or "
             "use --device cpu or cuda"
         )
-    if precision == "fp16":
+    if precision in ("fp16", "int8"):
         raise BackendUnavailable(
-            "precision 'fp16' was asked for, but a checkpoint alone runs in PyTorch, in FP32; name its "
-            "--bundle, or leave out --precision"
+            f"precision {precision!r} was asked for, but a checkpoint alone runs in PyTorch, in FP32; "
+            "name its --bundle, or leave out --precision"
         )
     with (
         needing("bench,export,cpu", "measuring a checkpoint without a bundle"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ovsdino_export import engine_command, fp16_command
+from ovsdino_export import engine_command, fp16_command, int8_command
 from ovsdino_export.baked_options import PANEL, Background, Output
 from ovsdino_export.steps import progress_bar
 from ovsdino_runtime import command_line
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(fp16_command.fp16)
+app.command()(int8_command.int8)
 _STEPS = 6
 _BUNDLE = "Bundle"
 

@@ -35,6 +35,7 @@ class Precision(str, Enum):
     AUTO = "auto"
     FP16 = "fp16"
     FP32 = "fp32"
+    INT8 = "int8"
 
 
 def main() -> None:
@@ -89,7 +90,10 @@ def run(
     ] = Device.AUTO,
     precision: Annotated[
         Precision,
-        typer.Option(help="What to compute in; auto takes FP16 on a GPU if the bundle has it."),
+        typer.Option(
+            help="What to compute in; auto takes FP16 on a GPU if the bundle has it. int8 is for CPUs, "
+            "where the bundle has it."
+        ),
     ] = Precision.AUTO,
     list_devices: Annotated[
         bool,

@@ -29,10 +29,13 @@ class Gate:
 
     def missed(self, cosine_mean: float, cosine_p1: float, label_agreement: float) -> list[str]:
         """Return which figures miss their part of the gate, one sentence each."""
+        return [*self.missed_cosines(cosine_mean, cosine_p1), *self.missed_labels(label_agreement)]
+
+    def missed_cosines(self, mean: float, p1: float) -> list[str]:
+        """Return which of the figures on features miss their part of the gate, one sentence each."""
         return [
-            *_below("mean patch cosine", cosine_mean, self.cosine_mean),
-            *_below("1st percentile of patch cosines", cosine_p1, self.cosine_p1),
-            *self.missed_labels(label_agreement),
+            *_below("mean patch cosine", mean, self.cosine_mean),
+            *_below("1st percentile of patch cosines", p1, self.cosine_p1),
         ]
 
     def missed_labels(self, label_agreement: float) -> list[str]:

@@ -164,10 +164,13 @@ def test_precision_is_held_to_and_fp16_on_a_cpu_is_emulated_and_called_so(
         assert ran.code == code
         assert said in ran.error
     assert bench(*common, "cpu", "--bundle", both, "--precision", "int3").code == 2
+    ran = bench(*common, "cpu", "--bundle", both, "--precision", "int8")
+    assert "ships no image.int8.onnx; derive it with `ovsdino-export int8" in ran.error
 
 
 def test_a_checkpoint_alone_is_not_called_fp16() -> None:
-    with pytest.raises(
-        BackendUnavailable, match=r"'fp16' was asked for.*PyTorch, in FP32; name its --bundle"
-    ):
-        open_measured(None, CheckpointSource(path=Path("anywhere")), "cpu", "fp16")
+    for precision in ("fp16", "int8"):
+        with pytest.raises(
+            BackendUnavailable, match=rf"'{precision}' was asked for.*PyTorch, in FP32; name its --bundle"
+        ):
+            open_measured(None, CheckpointSource(path=Path("anywhere")), "cpu", precision)  # type: ignore[arg-type]

@@ -137,6 +137,7 @@ def test_of_the_forms_this_machine_lacks_the_reason_is_known(tiny_bundle: Path) 
     assert "onnx-fp32-cpu" in opened
     assert set(opened) | set(missing) == set(FORMS)
     assert "ovsdino-export fp16" in missing["onnx-fp16-emulated"]
+    assert "ovsdino-export int8" in missing["onnx-int8-cpu"]
 
 
 def test_the_command_prints_a_table_writes_a_report_and_exits_1_beyond_a_gate(

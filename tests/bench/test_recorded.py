@@ -13,6 +13,7 @@ from PIL import Image
 
 from ovsdino_bench import cli
 from ovsdino_bench.recorded import Recorded, record
+from ovsdino_export.int8 import write_int8
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError
@@ -96,11 +97,13 @@ def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gate
         call(cli.main, "reference", *told, "--data", painted, "--classes", ",".join(NAMES), "--out", out) == 0
     )
     assert "3 images" in capsys.readouterr().out
+    write_int8(Bundle.open(tmp_path / "bundle"), sorted((painted / "images").iterdir()))
     assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out, "--json") == 0
     forms = {item["form"]: item for item in json.loads(capsys.readouterr().out)["forms"]}
-    assert set(forms) >= {"onnx-fp32-cpu", "onnx-fp16-emulated"}
+    assert set(forms) >= {"onnx-fp32-cpu", "onnx-fp16-emulated", "onnx-int8-cpu"}
     assert forms["onnx-fp32-cpu"]["cosine_mean"] > 0.9999999
     assert 0.999 < forms["onnx-fp16-emulated"]["cosine_mean"] < 1
+    assert 0.99 < forms["onnx-int8-cpu"]["cosine_mean"] < forms["onnx-fp16-emulated"]["cosine_mean"]
     # pictures without ground truth have no mIoU
     images = ("--images", painted / "images", "--classes", "car,road", "--limit", 1, "--out", out)
     assert call(cli.main, "reference", *told, *images) == 0

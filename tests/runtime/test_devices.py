@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from ovsdino_runtime.backends import ort, selection
 from ovsdino_runtime.backends.devices import list_devices
 from ovsdino_runtime.backends.ort_binding import BoundSession
 from ovsdino_runtime.backends.selection import choose_backend
-from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH_INT8, Bundle, revised_bundle
 from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.segmenter import Segmenter
 from tests.standins.cuda_runtime import Error
@@ -180,10 +181,29 @@ def test_fp16_on_a_cpu_is_refused_and_a_precision_must_be_one(bundle: Bundle) ->
     with pytest.raises(BackendUnavailable, match="mostly in FP32"):
         choose_backend(bundle, "cpu", "fp16")
     assert choose_backend(bundle, "cpu", "fp32")[0].name == "onnxruntime-cpu"
-    with pytest.raises(ValueError, match="precision is 'int8'"):
-        choose_backend(bundle, "cpu", "int8")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="precision is 'bf16'"):
+        choose_backend(bundle, "cpu", "bf16")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'tensorrt'"):
         choose_backend(bundle, "tpu")  # type: ignore[arg-type]
+
+
+def test_int8_is_for_cpus_where_the_bundle_has_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tiny_features: Features
+) -> None:
+    for device in ("cuda", "tensorrt"):
+        with pytest.raises(BackendUnavailable, match=f"on device '{device}', .* is for CPUs alone"):
+            choose_backend(bundle, device, "int8")  # type: ignore[arg-type]
+    with pytest.raises(BackendUnavailable, match=r"ships no image\.int8\.onnx; derive it with `.* --images"):
+        choose_backend(bundle, "cpu", "int8")
+    with revised_bundle(bundle) as staged:
+        shutil.copy(staged / "image.onnx", staged / IMAGE_GRAPH_INT8)
+    opened = Bundle.open(bundle.path)
+    monkeypatch.setattr("ovsdino_runtime.backends.selection.gpu_is_here", lambda: True)
+    assert choose_backend(opened, "cpu", "int8")[1] is None
+    backend, note = choose_backend(opened, "auto", "int8")
+    assert (backend.name, note) == ("onnxruntime-cpu-int8", "running on the CPU, the only place for INT8")
+    np.testing.assert_allclose(backend.features(_windows(3)), tiny_features(_windows(3)), atol=1e-5)
+    assert choose_backend(opened, "cpu")[0].name == "onnxruntime-cpu"
 
 
 def test_bound_buffers_give_what_the_session_gives_for_sizes_that_come_and_go(

@@ -24,11 +24,12 @@ class OrtBackend:
     """The image graph in an ONNX Runtime session.
 
     Attributes:
-        name: `onnxruntime-cpu`, `onnxruntime-cuda`, or `onnxruntime-cuda-fp16`.
+        name: `onnxruntime-cpu`, `onnxruntime-cpu-int8`, `onnxruntime-cuda` or `onnxruntime-cuda-fp16`.
     """
 
-    def __init__(self, session: Any, device: Device, name: str | None = None) -> None:
+    def __init__(self, session: Any, device: Device, name: str | None = None, *, alone: bool = False) -> None:
         self.name = name or f"onnxruntime-{device}"
+        self._alone = alone
         self._session = session
         self._input = session.get_inputs()[0].name
         self._output = session.get_outputs()[0].name
@@ -43,8 +44,10 @@ class OrtBackend:
         try:
             if self._bound is not None:
                 features = self._bound.run(windows)
+            elif self._alone:
+                features = np.concatenate([self._run(window[None]) for window in windows])
             else:
-                (features,) = self._session.run([self._output], {self._input: windows})
+                features = self._run(windows)
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             raise InferenceError(
                 f"{self.name} failed on {len(windows)} windows: {_first_line(error)}; free memory "
@@ -52,8 +55,15 @@ class OrtBackend:
             ) from error
         return np.asarray(features, dtype=np.float32)
 
+    def _run(self, windows: NDArray[np.uint8]) -> NDArray[np.generic]:
+        (features,) = self._session.run([self._output], {self._input: windows})
+        result: NDArray[np.generic] = features
+        return result
 
-def open_ort(path: Path, device: Device, window_px: int, name: str | None = None) -> Backend:
+
+def open_ort(
+    path: Path, device: Device, window_px: int, name: str | None = None, *, alone: bool = False
+) -> Backend:
     """Open an ONNX file.
 
     Args:
@@ -61,6 +71,8 @@ def open_ort(path: Path, device: Device, window_px: int, name: str | None = None
         device: where it must run; nothing else is tried.
         window_px: side of the windows it must take.
         name: what the backend is called in reports, `onnxruntime-DEVICE` by default.
+        alone: run every window by itself, for a graph that finds the range of its numbers over a batch:
+            a window's features must not depend on its neighbours.
 
     Raises:
         BackendUnavailable: there is no ONNX Runtime, or it cannot run on the device.
@@ -73,7 +85,7 @@ def open_ort(path: Path, device: Device, window_px: int, name: str | None = None
             f"{path} takes images of {shape}, the manifest says windows of {window_px} px; "
             "export the bundle again"
         )
-    return OrtBackend(session, device, name)
+    return OrtBackend(session, device, name, alone=alone)
 
 
 def open_session(path: Path, device: Device) -> Any:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.ort import import_onnxruntime, open_ort
 from ovsdino_runtime.backends.trt import TrtBackend, open_trt
 from ovsdino_runtime.builtin import command_on
-from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, IMAGE_GRAPH_INT8, Bundle
 from ovsdino_runtime.engines import engine_files
 from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.sidecar import Precision
 
 DeviceChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
-PrecisionChoice = Literal["auto", "fp16", "fp32"]
+PrecisionChoice = Literal["auto", "fp16", "fp32", "int8"]
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu/igpu0")  # of NVIDIA's driver, of a Jetson's
 
 
@@ -29,16 +29,20 @@ def choose_backend(
         device: `cpu`, `cuda` and `tensorrt` are held to. `auto` takes TensorRT where an engine matches,
             else CUDA where it works, else the CPU; where there is an NVIDIA GPU, the note says which
             and why.
-        precision: `fp16` and `fp32` are held to. `auto` takes FP16 on a GPU where the bundle has an
-            engine or a graph of it, and FP32 elsewhere.
+        precision: `fp16`, `fp32` and `int8` are held to; `int8` is for the CPU alone. `auto` takes FP16
+            on a GPU where the bundle has an engine or a graph of it, and FP32 elsewhere.
 
     Raises:
         BackendUnavailable: the device or the precision cannot be had, or there is no ONNX Runtime.
         BundleError: the graph cannot be loaded, or takes other windows than the manifest says.
         ValueError: no such device or precision.
     """
-    if precision not in ("auto", "fp16", "fp32"):
-        raise ValueError(f"precision is {precision!r}, but must be 'auto', 'fp16' or 'fp32'")
+    if precision not in get_args(PrecisionChoice):
+        raise ValueError(f"precision is {precision!r}, but must be 'auto', 'fp16', 'fp32' or 'int8'")
+    if device not in get_args(DeviceChoice):
+        raise ValueError(f"device is {device!r}, but must be 'auto', 'cpu', 'cuda' or 'tensorrt'")
+    if precision == "int8":
+        return _int8(bundle, device)
     if device == "cpu":
         return _cpu(bundle, precision), None
     if device == "cuda":
@@ -49,8 +53,6 @@ def choose_backend(
             return open_trt(bundle, wanted), None
         except BackendUnavailable as error:
             raise BackendUnavailable(f"device 'tensorrt' was asked for, but {error}") from error
-    if device != "auto":
-        raise ValueError(f"device is {device!r}, but must be 'auto', 'cpu', 'cuda' or 'tensorrt'")
     return _best(bundle, precision, wanted)
 
 
@@ -109,6 +111,23 @@ def _cpu(bundle: Bundle, precision: PrecisionChoice) -> Backend:
             "and slower; use --precision fp32, or a GPU"
         )
     return open_ort(bundle.file(IMAGE_GRAPH), "cpu", bundle.manifest.window_px)
+
+
+def _int8(bundle: Bundle, device: DeviceChoice) -> tuple[Backend, str | None]:
+    if device in ("cuda", "tensorrt"):
+        raise BackendUnavailable(
+            f"precision 'int8' was asked for on device {device!r}, but {IMAGE_GRAPH_INT8} is for CPUs alone; "
+            "use --precision fp16, or --device cpu"
+        )
+    if not bundle.has(IMAGE_GRAPH_INT8):
+        raise BackendUnavailable(
+            f"precision 'int8' was asked for, but the bundle {bundle.path} ships no {IMAGE_GRAPH_INT8}; "
+            f"derive it with `{command_on(bundle, 'ovsdino-export int8')} --images PICTURES`, or use "
+            "--precision fp32"
+        )
+    path, window = bundle.file(IMAGE_GRAPH_INT8), bundle.manifest.window_px
+    note = "running on the CPU, the only place for INT8" if device == "auto" and gpu_is_here() else None
+    return open_ort(path, "cpu", window, "onnxruntime-cpu-int8", alone=True), note
 
 
 def _cuda(bundle: Bundle, precision: PrecisionChoice) -> tuple[Backend, str | None]:
