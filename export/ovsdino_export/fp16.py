@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import onnx
-from tqdm import tqdm
 
+from ovsdino_export.evidence import evidence_of
 from ovsdino_export.islands import Island
 from ovsdino_export.large_graph import save_proto
 from ovsdino_export.operators import check_file
-from ovsdino_export.precision import Evidence, HalfGraph, half_graph
+from ovsdino_export.precision import HalfGraph, half_graph
 from ovsdino_export.steps import Progress, silent
-from ovsdino_export.verify import load_golden
-from ovsdino_runtime.backends.recording import RecordingBackend
-from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.builtin import command_on
-from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle, revised_bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle, revised_bundle
 from ovsdino_runtime.errors import ExportError
-from ovsdino_runtime.segmenter import Segmenter
 
-T = TypeVar("T")
 PRECISION = "fp16"
-MOST_PICTURES, MOST_WINDOWS = 16, 32  # calibrated and proven on, chosen evenly among those given
 
 
 def ensure_fp16(bundle: Bundle, *, widen: int = 0, progress: Progress = silent) -> Bundle:
@@ -125,32 +117,3 @@ def write_fp16(
         save_proto(half.model, staged / IMAGE_GRAPH_FP16)
         check_file(staged / IMAGE_GRAPH_FP16)
     return Bundle.open(bundle.path), half
-
-
-def evidence_of(bundle: Bundle, pictures: Sequence[Path] = ()) -> Evidence:
-    """Return a bundle's golden windows, and those of some pictures, with their features in FP32.
-
-    Raises:
-        ImageError: a picture cannot be read.
-        BundleError: the golden windows are broken.
-    """
-    windows, features = load_golden(bundle.file(GOLDEN))
-    source = f"{len(windows)} golden windows against PyTorch FP32"
-    embeddings = bundle.embeddings().embeddings
-    if pictures:
-        seen = RecordingBackend(open_backend(bundle, "cpu"))
-        segmenter, chosen = Segmenter(bundle, seen), evenly(pictures, MOST_PICTURES)
-        for picture in tqdm(chosen, "windows in FP32", unit="picture", leave=False, delay=1):
-            segmenter.encode(picture)
-        pairs = [pair for call in seen.kept for pair in zip(*call, strict=True)]
-        kept = evenly(pairs, MOST_WINDOWS)
-        windows = np.concatenate([windows, *(window[None] for window, _ in kept)])
-        features = np.concatenate([features, *(feature[None] for _, feature in kept)])
-        source += f", {len(kept)} windows of {len(chosen)} pictures against the FP32 graph"
-    return Evidence(windows=windows, features=features, embeddings=embeddings, source=source)
-
-
-def evenly(items: Sequence[T], most: int) -> list[T]:
-    """Return at most so many items, the first and the last among them, the others evenly between."""
-    places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
-    return [items[place] for place in places]

@@ -8,8 +8,6 @@ accumulates in FP32 and stores FP16; sums inside an operator are therefore as wi
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ovsdino_export.large_graph import save_proto
+from ovsdino_export.scratch import scratch_folder
 from ovsdino_export.typed_graph import VIEWS, float_types
 from ovsdino_runtime.backends.ort import import_onnxruntime
 from ovsdino_runtime.errors import ExportError, InferenceError
@@ -76,6 +75,7 @@ def plain_session(model: onnx.ModelProto) -> Any:
     Raises:
         BackendUnavailable: there is no ONNX Runtime.
         ExportError: it cannot load the graph.
+        OutputError: there is no room for a copy of it.
     """
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -85,16 +85,16 @@ def plain_session(model: onnx.ModelProto) -> Any:
     # In the nodes' own order, in which what watches a tensor follows it: by default ONNX Runtime puts such
     # side branches off and keeps all their tensors, 22 GB of a ViT-L.
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-    try:
-        # By way of a file: of a graph as a message protobuf takes 2 GB at most.
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "graph.onnx"
-            save_proto(model, path)
+    # By way of a file: of a graph as a message protobuf takes 2 GB at most.
+    with scratch_folder("a copy of the graph") as folder:
+        path = folder / "graph.onnx"
+        save_proto(model, path)
+        try:
             return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-        raise ExportError(
-            f"the graph does not load: {(str(error) or repr(error)).splitlines()[0]}"
-        ) from error
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            raise ExportError(
+                f"the graph does not load: {(str(error) or repr(error)).splitlines()[0]}"
+            ) from error
 
 
 class HalfBackend:

@@ -35,7 +35,7 @@ def int8(
     fp32_node: Annotated[list[str], typer.Option(help="Keep a MatMul in FP32, by name; repeat it.")] = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Add a graph with INT8 matrix products, for CPUs, to a bundle, proven on pictures."""
+    """Add a graph whose products with weights are INT8, for CPUs, to a bundle, proven on pictures."""
     with needing_packages(("onnx", "onnxruntime"), "deriving INT8"):
         from ovsdino_export.int8 import write_int8
     from ovsdino_runtime.builtin import open_bundle

@@ -1,134 +1,182 @@
-"""From an FP32 graph to one whose products with weights are sums of integers.
-
-ONNX Runtime's own quantizer converts the graph; what stays in FP32, and whether the result is right, is
-decided and proven here.
-"""
+"""An INT8 graph that is right: integer products, proof as it is served, more products in FP32."""
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
-from tqdm import tqdm
 
-from ovsdino_export.half_arithmetic import plain_session
-from ovsdino_runtime.errors import ExportError
+from ovsdino_export.evidence import Evidence
+from ovsdino_export.integer_products import products, rounding_errors, to_int8
+from ovsdino_export.islands import WIDENINGS, Island
+from ovsdino_export.large_graph import save_proto
+from ovsdino_export.scratch import scratch_folder
+from ovsdino_export.steps import Progress, silent
+from ovsdino_runtime.backends.ort import open_ort
+from ovsdino_runtime.bundle import IMAGE_GRAPH_INT8
+from ovsdino_runtime.errors import ExportError, ParityError
+from ovsdino_runtime.metrics import GATES, Agreement, agreement
 
-WEIGHT_LEVELS = 64  # a weight is a whole number of this size at most, times its column's scale
-_INPUT_LEVELS = 255
+ARITHMETIC = (
+    "ONNX Runtime on a CPU: weights in seven bits by column, activations in eight by window, sums in 32; "
+    "all but products with weights in FP32"
+)
+_WINDOWS_MEASURED = 4  # on which products are ranked, where the gates are missed
+_WORST_SHOWN = 3
 
 
-def products(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the names of a graph's products of an activation with a weight matrix, in order.
+@dataclass(frozen=True, kw_only=True)
+class IntegerGraph:
+    """An INT8 graph that met its gates.
 
-    Args:
-        model: with plain weights.
+    Attributes:
+        model: the graph.
+        converted: how many products compute in INT8.
+        islands: products that stay in FP32.
+        parity: how it agrees with FP32 on the pictures' windows.
+        golden: the same on the golden windows, whose labels have no gate.
+        widened: how many times more products had to stay in FP32.
+        evidence: see `Evidence.source`.
     """
-    weights = {item.name for item in model.graph.initializer}
-    return tuple(
-        node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights
-    )
+
+    model: onnx.ModelProto
+    converted: int
+    islands: tuple[Island, ...]
+    parity: Agreement
+    golden: Agreement
+    widened: int
+    evidence: str
+
+    def record(self) -> dict[str, Any]:
+        """Return what the manifest says about it."""
+        return {
+            "arithmetic": ARITHMETIC,
+            "batch": 1,
+            "evidence": self.evidence,
+            "parity": self.parity.as_dict(),
+            "golden_parity": self.golden.as_dict(),
+            "products_in_int8": self.converted,
+            "widened": self.widened,
+            "islands": [island.as_dict() for island in self.islands],
+        }
 
 
-def to_int8(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
-    """Return a graph whose products with weights multiply integers; all else stays FP32.
-
-    Weights are signed, one scale a column, activations uint8 in the range they have in the call. Weights take
-    seven bits: the eighth can overflow the 16 bits in which an x86 processor without VNNI adds two products.
-    Operators are ONNX's own.
+def kept_by_name(model: onnx.ModelProto, fp32_nodes: Collection[str]) -> tuple[Island, ...]:
+    """Return products that a person wants in FP32.
 
     Args:
-        model: the FP32 graph, with plain weights; not changed.
-        kept: names of products that stay in FP32.
+        model: the FP32 graph, with plain weights.
+        fp32_nodes: their names.
 
     Raises:
-        ExportError: the graph has no product to convert.
+        ExportError: the graph has no product with a weight matrix, none of that name, or none is left.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - slow to load
-
-    chosen = [name for name in products(model) if name not in kept]
-    if not chosen:
-        raise ExportError("the graph has no product with a weight matrix that could compute in INT8")
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "int8.onnx"
-        quantize_dynamic(
-            model,
-            path,
-            op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=chosen,
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=True,
+    names = products(model)
+    if not names:
+        raise ExportError("the graph has no product with a weight matrix, so nothing can compute in INT8")
+    for name in sorted(set(fp32_nodes) - set(names)):
+        more = f" and {len(names) - _WORST_SHOWN} more" if len(names) > _WORST_SHOWN else ""
+        raise ExportError(
+            f"--fp32-node {name}: the graph has no product with a weight matrix of that name; it has "
+            f"{', '.join(names[:_WORST_SHOWN])}{more}"
         )
-        return onnx.load(path)
+    if set(names) <= set(fp32_nodes):
+        raise ExportError(
+            f"--fp32-node keeps every one of the {len(names)} products with a weight matrix in FP32, so "
+            "nothing can compute in INT8; name fewer"
+        )
+    return tuple(_island(name, "asked for by name") for name in names if name in fp32_nodes)
 
 
-def rounding_errors(model: onnx.ModelProto, windows: NDArray[np.uint8]) -> Mapping[str, float]:
-    """Return for each product how much INT8 changes its result, as Frobenius norms; the worst of the windows.
+def integer_graph(
+    model: onnx.ModelProto,
+    evidence: Evidence,
+    *,
+    window_px: int,
+    kept: Sequence[Island] = (),
+    progress: Progress = silent,
+) -> IntegerGraph:
+    """Return a graph that meets the gates of INT8.
 
     Args:
         model: the FP32 graph, with plain weights; not changed.
-        windows: uint8 [n, window, window, 3].
+        evidence: windows to prove on: golden ones, and some of pictures.
+        window_px: their side.
+        kept: products that stay in FP32, see `kept_by_name`.
+        progress: told what begins.
+
+    Raises:
+        ParityError: a gate is missed even with half of the products in FP32; the worst are named.
+        ExportError: ONNX Runtime cannot convert the graph.
+        OutputError: there is no room for copies of it.
     """
-    nodes = {node.name: node for node in model.graph.node}
-    chosen = [nodes[name] for name in products(model)]
-    taken = list(dict.fromkeys(node.input[0] for node in chosen))
-    weights = {item.name: item for item in model.graph.initializer}
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in taken
+    progress("proving INT8")
+    names = products(model)
+    islands = {island.node: island for island in kept}
+    errors: list[tuple[str, float]] = []
+    failures: list[str] = []
+    for level, share in enumerate((0.0, *WIDENINGS)):
+        if share:
+            errors = errors or _ranked(model, evidence)
+            for name, error in errors[: round(share * len(names))]:
+                reason = f"widened to meet the gates: INT8 changes its result by {error:.1%}"
+                islands.setdefault(name, _island(name, reason))
+        if len(islands) == len(names):
+            break
+        made = to_int8(model, islands)
+        golden, pictures = _prove(made, evidence, window_px)
+        failures = _failures(golden, pictures)
+        if not failures:
+            return IntegerGraph(
+                model=made,
+                converted=len(names) - len(islands),
+                islands=tuple(islands.values()),
+                parity=pictures,
+                golden=golden,
+                widened=level,
+                evidence=evidence.source,
+            )
+    worst = ", ".join(f"{name} (changed by {error:.1%})" for name, error in errors[:_WORST_SHOWN])
+    raise ParityError(
+        f"INT8 misses its gates: {'; '.join(failures)}; it changes most {worst}, and {len(islands)} of "
+        f"{len(names)} products are in FP32 already; use FP32, or FP16 on a GPU"
     )
-    session = plain_session(watched)
-    source = session.get_inputs()[0].name
-    worst = dict.fromkeys((node.name for node in chosen), 0.0)
-    for window in tqdm(windows, "products in INT8", unit="window", leave=False, delay=1):
-        seen = dict(zip(taken, session.run(taken, {source: window[None]}), strict=True))
-        for node in chosen:
-            matrix = numpy_helper.to_array(weights[node.input[1]]).astype(np.float32)
-            error = _relative_error(seen[node.input[0]], matrix)
-            worst[node.name] = float(np.maximum(worst[node.name], error))  # NaN stays
-    return worst
 
 
-def _relative_error(inputs: NDArray[np.float32], matrix: NDArray[np.float32]) -> float:
-    rows = inputs.reshape(-1, inputs.shape[-1])
-    exact = rows @ matrix
-    size = max(float(np.linalg.norm(exact)), 1e-30)
-    return float(np.linalg.norm(_rounded_inputs(rows) @ _rounded_weights(matrix) - exact)) / size
+def _failures(golden: Agreement, pictures: Agreement) -> list[str]:
+    """Return what misses the gates: features everywhere, labels where something decides them."""
+    gate = GATES["int8"]
+    features = gate.missed_cosines(golden.cosine_mean, golden.cosine_p1)
+    return [
+        *(f"on pictures {failure}" for failure in pictures.failures(gate)),
+        *(f"on golden windows {failure}" for failure in features),
+    ]
 
 
-def _rounded_inputs(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return values as uint8 between the least and the greatest (0 among them) holds them."""
-    least, greatest = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    step = np.float32(max((greatest - least) / _INPUT_LEVELS, 1e-30))
-    zero = np.rint(-least / step)
-    numbers = np.clip(np.rint(values / step) + zero, 0, _INPUT_LEVELS)
-    return np.asarray((numbers - zero) * step, dtype=np.float32)
+def _prove(model: onnx.ModelProto, evidence: Evidence, window_px: int) -> tuple[Agreement, Agreement]:
+    """Return how a graph, run as the runtime runs it, agrees on the golden windows and on the others."""
+    with scratch_folder("a copy of the graph") as folder:
+        save_proto(model, folder / IMAGE_GRAPH_INT8)
+        backend = open_ort(folder / IMAGE_GRAPH_INT8, "cpu", window_px)
+        found = backend.features(evidence.windows)
+
+    def part(chosen: slice) -> Agreement:
+        features: NDArray[np.float32] = evidence.features[chosen]
+        return agreement(features, found[chosen], evidence.embeddings)
+
+    return part(slice(None, evidence.golden)), part(slice(evidence.golden, None))
 
 
-def _rounded_weights(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a matrix as whole multiples of each column's scale."""
-    steps = np.maximum(np.abs(matrix).max(axis=0) / WEIGHT_LEVELS, 1e-30)
-    return np.asarray(np.rint(matrix / steps) * steps, dtype=np.float32)
+def _ranked(model: onnx.ModelProto, evidence: Evidence) -> list[tuple[str, float]]:
+    """Return the products and how much INT8 changes them, the worst first."""
+    places = np.linspace(0, len(evidence.windows) - 1, _WINDOWS_MEASURED).round().astype(int)
+    errors = rounding_errors(model, evidence.windows[np.unique(places)])
+    return sorted(errors.items(), key=lambda item: -item[1])
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer from advising a preparation that this graph does not need."""
-    logger = logging.getLogger()
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+def _island(name: str, reason: str) -> Island:
+    return Island(node=name, op="MatMul", reason=reason)

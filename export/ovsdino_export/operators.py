@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -76,19 +76,33 @@ def check_file(path: Path) -> None:
     Raises:
         ExportError: something is wrong with it; the first complaints are named.
     """
+    _complain(path, violations(_valid(path)), "what TensorRT 10.1 and the other runtimes take")
+
+
+def check_onnx_runtime_file(path: Path) -> None:
+    """Hold an ONNX file for ONNX Runtime alone against onnx.checker and the project's opset and IR version.
+
+    Raises:
+        ExportError: something is wrong with it; the first complaints are named.
+    """
+    _complain(path, list(_frame(_valid(path))), "what every ONNX Runtime from 1.23 on takes")
+
+
+def _valid(path: Path) -> onnx.ModelProto:
+    """Return a file's graph, without the data of its larger weights, which onnx.checker takes."""
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"{path.name} is no valid ONNX graph: {str(error).strip().splitlines()[0]}"
         ) from error
-    found = violations(onnx.load(path, load_external_data=False))
+    return onnx.load(path, load_external_data=False)
+
+
+def _complain(path: Path, found: Sequence[str], limits: str) -> None:
     if found:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise ExportError(
-            f"{path.name} goes beyond what TensorRT 10.1 and the other runtimes take: "
-            f"{'; '.join(found[:_SHOWN])}{more}"
-        )
+        raise ExportError(f"{path.name} goes beyond {limits}: {'; '.join(found[:_SHOWN])}{more}")
 
 
 def violations(model: onnx.ModelProto) -> list[str]:

@@ -6,12 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from ovsdino_export.attention import AttentionBlock, attention_blocks
 from ovsdino_export.calibration import Record, calibrate
+from ovsdino_export.evidence import Evidence
 from ovsdino_export.half_arithmetic import ARITHMETIC, HalfBackend
 from ovsdino_export.islands import DISTURBANCE_LIMIT, RANGE_MARGIN, WIDENINGS, Choice, Island
 from ovsdino_export.steps import Progress, silent
@@ -20,23 +19,6 @@ from ovsdino_runtime.errors import ParityError
 from ovsdino_runtime.metrics import GATES, Agreement, Gate, agreement
 
 _WORST_SHOWN = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What an FP16 graph is held against.
-
-    Attributes:
-        windows: uint8 [n, window, window, 3].
-        features: what FP32 gives for them, float32 [n, D, h, w].
-        embeddings: text embeddings [C, D] for the labels of the gate.
-        source: where windows and features come from, for the record.
-    """
-
-    windows: NDArray[np.uint8]
-    features: NDArray[np.float32]
-    embeddings: NDArray[np.float32]
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ def open_bundle(path: Path | str | None, *, to_write: bool = False) -> Bundle:
     """Open the bundle in a folder, or the built-in one where none is named.
 
     The built-in one is inside the package, which must stay as it was installed. What is derived from it (FP16
-    graphs, engines) goes into a copy among the user's caches; once that is there, it serves.
+    and INT8 graphs, engines) goes into a copy among the user's caches; once that is there, it serves.
 
     Args:
         path: the bundle's folder, or None.

@@ -3,7 +3,7 @@
 manifest.json    see `Manifest`
 image.onnx       uint8 windows -> features, FP32
 image.fp16.onnx  the same in FP16 with FP32 islands, where it was derived
-image.int8.onnx  the same with INT8 matrix products, for CPUs, where it was derived
+image.int8.onnx  the same with INT8 products with weights, for CPUs, where it was derived
 vocabulary.npz   class names and their text embeddings, see `EmbeddingTable`
 text.onnx, tokenizer.json    the CLIP text tower, where it was exported
 text_map.npz     what shortens its vectors, where the model has such a map

@@ -73,7 +73,7 @@ class Manifest:
         license: terms of the weights, apart from the code's.
         provenance: what the weights were trained on, by which command; free text by key.
         parity: agreement with PyTorch measured at export, by precision.
-        precisions: what was decided and measured for each further precision, by its name (`fp16`).
+        precisions: what was decided and measured for each further precision, by its name (`fp16`, `int8`).
         files: every shipped file but the manifest itself.
     """
 

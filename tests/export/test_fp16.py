@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from ovsdino_export import cli
-from ovsdino_export.fp16 import ensure_fp16, evenly, write_fp16
+from ovsdino_export.evidence import evenly
+from ovsdino_export.fp16 import ensure_fp16, write_fp16
 from ovsdino_export.half_arithmetic import HalfBackend
 from ovsdino_export.islands import WIDENINGS
 from ovsdino_export.pipeline import export_onnx

@@ -16,9 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ovsdino_export.attention import attention_blocks
 from ovsdino_export.calibration import by_node, calibrate
+from ovsdino_export.evidence import Evidence
 from ovsdino_export.half_arithmetic import HalfBackend, plain_session
 from ovsdino_export.islands import Choice
-from ovsdino_export.precision import Evidence, half_graph, prove
+from ovsdino_export.precision import half_graph, prove
 from ovsdino_export.typed_graph import casts_of, float_types, to_half, with_plain_weights
 from ovsdino_runtime.errors import ExportError, ParityError
 from ovsdino_runtime.metrics import GATES
@@ -66,7 +67,9 @@ def graph(middle: Sequence[Node], weights: dict[str, np.ndarray]) -> onnx.ModelP
 def evidence(model: onnx.ModelProto) -> Evidence:
     session = plain_session(model)
     features = np.concatenate([session.run(None, {"image": window[None]})[0] for window in WINDOWS])
-    return Evidence(windows=WINDOWS, features=features, embeddings=EMBEDDINGS, source="the test")
+    return Evidence(
+        windows=WINDOWS, features=features, embeddings=EMBEDDINGS, golden=len(WINDOWS), source="the test"
+    )
 
 
 def number(value: float) -> np.ndarray:
@@ -291,7 +294,11 @@ def test_where_calibration_finds_nothing_the_islands_widen_until_the_gates_are_m
 def test_a_gate_that_no_island_can_meet_is_an_error_that_names_the_worst_tensors() -> None:
     proof = evidence(HARMLESS)
     other = Evidence(
-        windows=proof.windows, features=-proof.features, embeddings=EMBEDDINGS, source="of another model"
+        windows=proof.windows,
+        features=-proof.features,
+        embeddings=EMBEDDINGS,
+        golden=proof.golden,
+        source="of another model",
     )
     with pytest.raises(ParityError, match=r"mean patch cosine is -1\.0.*disturbed by .*--fp32-node"):
         half_graph(HARMLESS, other)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -17,13 +19,16 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from ovsdino_export import cli
-from ovsdino_export.fp16 import evidence_of, write_fp16
-from ovsdino_export.int8 import integer_graph, write_int8
-from ovsdino_export.integer_graph import WEIGHT_LEVELS, products, rounding_errors, to_int8
+from ovsdino_export.evidence import evidence_of
+from ovsdino_export.fp16 import write_fp16
+from ovsdino_export.int8 import write_int8
+from ovsdino_export.integer_graph import integer_graph, kept_by_name
+from ovsdino_export.integer_products import WEIGHT_LEVELS, products, rounding_errors, to_int8
 from ovsdino_export.islands import WIDENINGS
 from ovsdino_export.pipeline import export_onnx
 from ovsdino_export.typed_graph import with_plain_weights
 from ovsdino_export.verify import load_golden, run_onnx
+from ovsdino_runtime.backends.ort import open_ort
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, IMAGE_GRAPH_INT8, MANIFEST, Bundle
 from ovsdino_runtime.errors import ExportError, ParityError
@@ -109,7 +114,13 @@ def test_a_window_s_features_do_not_depend_on_its_neighbours(bundle: Path, pictu
     backend = open_backend(written, "cpu", "int8")
     together = backend.features(windows)
     np.testing.assert_array_equal(together, np.concatenate([backend.features(w[None]) for w in windows]))
-    batched = run_onnx(written.file(IMAGE_GRAPH_INT8), windows)
+    with pytest.raises(ParityError, match="does not run on a batch of 3"):
+        run_onnx(written.file(IMAGE_GRAPH_INT8), windows)
+    free = onnx.load(written.file(IMAGE_GRAPH_INT8))
+    for value in (*free.graph.input, *free.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(free, bundle / "free.onnx")
+    batched = run_onnx(bundle / "free.onnx", windows)
     assert np.abs(batched - together).max() > 1e-5  # which is why
 
 
@@ -121,7 +132,9 @@ def test_both_precisions_live_side_by_side_and_deriving_again_replaces(bundle: P
     second, _ = write_int8(first, [picture], fp32_nodes=products(_graph(bundle))[:2])
     assert second.manifest.files[IMAGE_GRAPH_FP16] == half.manifest.files[IMAGE_GRAPH_FP16]
     assert second.manifest.files[IMAGE_GRAPH_INT8] != first.manifest.files[IMAGE_GRAPH_INT8]
-    assert set(second.manifest.precisions) >= {"fp16", "int8"}
+    third, _ = write_fp16(second)
+    assert third.manifest.files[IMAGE_GRAPH_INT8] == second.manifest.files[IMAGE_GRAPH_INT8]
+    assert set(third.manifest.precisions) >= {"fp16", "int8"}
     assert (bundle / "engines" / "x.engine").read_bytes() == b"plan"
 
 
@@ -147,23 +160,76 @@ def _with_outliers(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelPr
     return changed
 
 
-def test_products_that_lose_their_precision_are_found_and_stay_in_fp32(bundle: Path, picture: Path) -> None:
+def test_products_that_lose_their_precision_are_found_and_stay_in_fp32(
+    bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evidence = evidence_of(Bundle.open(bundle), [picture])
     plain = _graph(bundle)
     worst = products(plain)[3]
     spoiled = _with_outliers(plain, [worst])
     errors = rounding_errors(spoiled, evidence.windows[:2])
     assert max(errors, key=lambda name: errors[name]) == worst
-    golden = len(load_golden(Bundle.open(bundle).file(GOLDEN))[0])
-    made = integer_graph(spoiled, evidence, golden=golden, window_px=64)
+    made = integer_graph(spoiled, evidence, window_px=64)
     assert made.widened >= 1
     assert made.islands[0].node == worst
     assert made.islands[0].reason.startswith("widened to meet the gates: INT8 changes its result by")
     assert not made.parity.failures(GATES["int8"])
+    names = products(plain)
+    half = round(WIDENINGS[-1] * len(names))
     with pytest.raises(ParityError, match="INT8 misses its gates: on pictures") as caught:
-        integer_graph(_with_outliers(plain, products(plain)), evidence, golden=golden, window_px=64)
-    half = round(WIDENINGS[-1] * len(products(plain)))
-    assert f"with {half} of {len(products(plain))} products in FP32 already" in str(caught.value)
+        integer_graph(_with_outliers(plain, names), evidence, window_px=64)
+    assert f"and {half} of {len(names)} products are in FP32 already" in str(caught.value)
+    _unreachable(monkeypatch)
+    errors = rounding_errors(plain, evidence.windows)
+    kept = kept_by_name(plain, sorted(names, key=lambda name: errors[name])[:-1])  # widening leaves none
+    with pytest.raises(ParityError, match=rf"the gate is 1\.1; it changes most .* and {len(names)} of"):
+        integer_graph(plain, evidence, window_px=64, kept=kept)
+
+
+def _unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = type(GATES["int8"])(cosine_mean=1.1, cosine_p1=0, label_agreement=0, delta_miou_points=1)
+    monkeypatch.setattr("ovsdino_export.integer_graph.GATES", {"int8": gate})
+
+
+def test_a_graph_without_products_or_with_all_of_them_kept_is_refused(bundle: Path) -> None:
+    plain = _graph(bundle)
+    with pytest.raises(ExportError, match=rf"keeps every one of the {len(products(plain))} products"):
+        kept_by_name(plain, products(plain))
+    with pytest.raises(ExportError, match=r"of that name; it has (MatMul_\w+, ){2}MatMul_\w+ and \d+ more"):
+        kept_by_name(plain, ["Nothing_1"])
+    for node in [node for node in plain.graph.node if node.op_type == "MatMul"]:
+        node.op_type = "Add"
+    with pytest.raises(ExportError, match="has no product with a weight matrix, so nothing"):
+        kept_by_name(plain, [])
+
+
+def test_a_full_disk_is_one_line(
+    bundle: Path, picture: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = (bundle / IMAGE_GRAPH).stat().st_size // 2
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        assert call(cli.main, "int8", bundle, "--images", picture) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    (error,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error"))
+    assert "there is no room in" in error
+    assert error.endswith("set TMPDIR to another folder")
+    assert not Bundle.open(bundle).has(IMAGE_GRAPH_INT8)
+
+
+def test_what_the_quantizer_raises_is_an_error_of_the_export(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("Unable to find data type\nfor weight")
+
+    monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", broken)
+    with pytest.raises(ExportError, match=r"graph to INT8: Unable to find data type$"):
+        to_int8(_graph(bundle))
 
 
 def test_the_error_of_a_product_is_what_onnx_runtime_makes_of_it(tmp_path: Path) -> None:
@@ -183,22 +249,18 @@ def test_the_error_of_a_product_is_what_onnx_runtime_makes_of_it(tmp_path: Path)
     windows = random.integers(0, 200, (2, 8, 8, 3), dtype=np.uint8)
     onnx.save(to_int8(model), tmp_path / "int8.onnx")
     exact = windows.astype(np.float32) @ matrix
-    found = [np.asarray(run_onnx(tmp_path / "int8.onnx", np.stack([w, w]))[0]) for w in windows]
+    backend = open_ort(tmp_path / "int8.onnx", "cpu", 8)
+    found = backend.features(windows)
     shares = [np.linalg.norm(f - e) / np.linalg.norm(e) for f, e in zip(found, exact, strict=True)]
     assert rounding_errors(model, windows)["Product"] == pytest.approx(max(shares), rel=1e-3)
     assert 1e-3 < max(shares) < 2e-2
-    with pytest.raises(ExportError, match="no product with a weight matrix"):
-        to_int8(model, ["Product"])
 
 
 def test_what_misses_the_gates_leaves_the_bundle_as_it_was(
     bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {item.name: item.read_bytes() for item in bundle.iterdir()}
-    monkeypatch.setattr(
-        "ovsdino_export.int8.GATES",
-        {"int8": type(GATES["int8"])(cosine_mean=1.1, cosine_p1=0, label_agreement=0, delta_miou_points=1)},
-    )
+    _unreachable(monkeypatch)
     with pytest.raises(ParityError, match=r"on golden windows mean patch cosine is .*, the gate is 1\.1"):
         write_int8(Bundle.open(bundle), [picture])
     assert {item.name: item.read_bytes() for item in bundle.iterdir()} == before

@@ -13,7 +13,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """What ran, for reports: `onnxruntime-cpu`, `onnxruntime-cuda`, `tensorrt-fp16`, `torch-cpu`, …."""
+        """What ran, for reports: `onnxruntime-cpu`, `onnxruntime-cpu-int8`, `tensorrt-fp16`, …."""
 
     def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return L2-normalised features, float32 [B, D, h, w].

@@ -27,9 +27,9 @@ class OrtBackend:
         name: `onnxruntime-cpu`, `onnxruntime-cpu-int8`, `onnxruntime-cuda` or `onnxruntime-cuda-fp16`.
     """
 
-    def __init__(self, session: Any, device: Device, name: str | None = None, *, alone: bool = False) -> None:
+    def __init__(self, session: Any, device: Device, name: str | None = None) -> None:
         self.name = name or f"onnxruntime-{device}"
-        self._alone = alone
+        self._alone = session.get_inputs()[0].shape[0] == 1
         self._session = session
         self._input = session.get_inputs()[0].name
         self._output = session.get_outputs()[0].name
@@ -61,18 +61,14 @@ class OrtBackend:
         return result
 
 
-def open_ort(
-    path: Path, device: Device, window_px: int, name: str | None = None, *, alone: bool = False
-) -> Backend:
-    """Open an ONNX file.
+def open_ort(path: Path, device: Device, window_px: int, name: str | None = None) -> Backend:
+    """Open an ONNX file. Windows go through it as a batch, or one by one where its batch is fixed at 1.
 
     Args:
         path: the image graph.
         device: where it must run; nothing else is tried.
         window_px: side of the windows it must take.
         name: what the backend is called in reports, `onnxruntime-DEVICE` by default.
-        alone: run every window by itself, for a graph that finds the range of its numbers over a batch:
-            a window's features must not depend on its neighbours.
 
     Raises:
         BackendUnavailable: there is no ONNX Runtime, or it cannot run on the device.
@@ -85,7 +81,7 @@ def open_ort(
             f"{path} takes images of {shape}, the manifest says windows of {window_px} px; "
             "export the bundle again"
         )
-    return OrtBackend(session, device, name, alone=alone)
+    return OrtBackend(session, device, name)
 
 
 def open_session(path: Path, device: Device) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -38,9 +39,9 @@ def choose_backend(
         ValueError: no such device or precision.
     """
     if precision not in get_args(PrecisionChoice):
-        raise ValueError(f"precision is {precision!r}, but must be 'auto', 'fp16', 'fp32' or 'int8'")
+        raise ValueError(f"precision is {precision!r}, but must be {_one_of(get_args(PrecisionChoice))}")
     if device not in get_args(DeviceChoice):
-        raise ValueError(f"device is {device!r}, but must be 'auto', 'cpu', 'cuda' or 'tensorrt'")
+        raise ValueError(f"device is {device!r}, but must be {_one_of(get_args(DeviceChoice))}")
     if precision == "int8":
         return _int8(bundle, device)
     if device == "cpu":
@@ -59,6 +60,11 @@ def choose_backend(
 def open_backend(bundle: Bundle, device: DeviceChoice, precision: PrecisionChoice = "auto") -> Backend:
     """Return a backend for the bundle's image graph; see `choose_backend`."""
     return choose_backend(bundle, device, precision)[0]
+
+
+def _one_of(names: Sequence[str]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}"
 
 
 def gpu_is_here() -> bool:
@@ -127,7 +133,7 @@ def _int8(bundle: Bundle, device: DeviceChoice) -> tuple[Backend, str | None]:
         )
     path, window = bundle.file(IMAGE_GRAPH_INT8), bundle.manifest.window_px
     note = "running on the CPU, the only place for INT8" if device == "auto" and gpu_is_here() else None
-    return open_ort(path, "cpu", window, "onnxruntime-cpu-int8", alone=True), note
+    return open_ort(path, "cpu", window, "onnxruntime-cpu-int8"), note
 
 
 def _cuda(bundle: Bundle, precision: PrecisionChoice) -> tuple[Backend, str | None]:
