@@ -28,6 +28,8 @@ from ovsdino_export.islands import WIDENINGS
 from ovsdino_export.pipeline import export_onnx
 from ovsdino_export.typed_graph import with_plain_weights
 from ovsdino_export.verify import load_golden, run_onnx
+from ovsdino_runtime import builtin
+from ovsdino_runtime import cli as run_cli
 from ovsdino_runtime.backends.ort import open_ort
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, IMAGE_GRAPH_INT8, MANIFEST, Bundle
@@ -303,3 +305,22 @@ def test_it_runs_without_torch_and_is_quiet_about_the_quantizer(bundle: Path, pi
     assert done.returncode == 0, done.stderr
     assert "agreement with FP32" in done.stdout
     assert "WARNING" not in done.stderr
+
+
+def test_of_the_built_in_model_it_is_derived_in_a_copy_and_served_from_there(
+    bundle: Path,
+    picture: Path,
+    tmp_path: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(builtin, "BUILT_IN", bundle)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = (picture, "--classes", "car,road", "--precision", "int8", "--out", tmp_path / "out")
+    assert call(run_cli.main, *words) == 1
+    assert "derive it with `ovsdino-export int8 --images PICTURES`" in capsys.readouterr().err
+    assert call(cli.main, "int8", "--images", picture) == 0
+    assert not Bundle.open(bundle).has(IMAGE_GRAPH_INT8)
+    assert call(run_cli.main, *words) == 0
+    assert "onnxruntime-cpu-int8" in capsys.readouterr().out
