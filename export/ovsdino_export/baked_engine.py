@@ -61,6 +61,8 @@ def read_baked(path: Path) -> BakedFile:
     try:
         model = load_light(path)
         metadata = {item.key: item.value for item in model.metadata_props}
+        if "class_names" not in metadata:
+            raise ValueError("it names no classes; for an engine of a bundle name the bundle's folder")
         names = tuple(json.loads(metadata["class_names"]))
         islands = tuple(dict(item) for item in json.loads(metadata.get(ISLANDS_KEY, "[]")))
         [item["node"] for item in islands]

@@ -193,6 +193,7 @@ def test_other_files_are_no_baked_graphs(tmp_path: Path, small_bundle: Bundle) -
     with pytest.raises(ExportError, match="there is no file"):
         read_baked(broken)
     broken.write_bytes(b"not a graph")
-    for path in (broken, small_bundle.path / "image.onnx"):
-        with pytest.raises(ExportError, match="is no baked graph"):
-            read_baked(path)
+    with pytest.raises(ExportError, match="is no baked graph"):
+        read_baked(broken)
+    with pytest.raises(ExportError, match=r"is no baked graph .*name the bundle's folder"):
+        read_baked(small_bundle.path / "image.onnx")
