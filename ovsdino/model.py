@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ovsdino.backbone import Backbone, FrozenFeatures, create_vit
 from ovsdino.backbone_weights import BackboneWeights
-from ovsdino.config import ModelConfig
+from ovsdino.config import STRUCTURE_GRID, ModelConfig
 from ovsdino.decoder import StructureModulatedDecoder
 from ovsdino.encoder import StructureAwareEncoder
 from ovsdino_runtime.errors import CheckpointError
@@ -80,6 +80,17 @@ class OVSDINO(nn.Module):
         )
         self.score_scale = nn.Parameter(torch.tensor(config.score_scale_init))
         self.score_bias = nn.Parameter(torch.tensor(config.score_bias_init))
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Rows and columns of embeddings that a window gives."""
+        if self.decoder is not None:
+            side = (STRUCTURE_GRID - 1) // self.config.decoder_stride + 1
+        elif self.backbone is not None:
+            side = self.backbone.grid
+        else:
+            raise ValueError("a model has a backbone, a decoder, or both")
+        return side, side
 
     def forward(self, images: Tensor, *, structure: Tensor | None = None, align: bool = False) -> Output:
         """Return embeddings and structure of windows.

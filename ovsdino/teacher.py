@@ -91,13 +91,28 @@ def load_teacher(name: str) -> SamTeacher | None:
     """Return a teacher.
 
     Args:
-        name: "none"; "sam" for SAM ViT-B; or another SAM on the Hugging Face hub, or its folder.
+        name: "none", or as in `load_sam`.
 
     Raises:
         CheckpointError: it cannot be loaded, or is no SAM.
     """
     if name == "none":
         return None
+    try:
+        return load_sam(name)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}, or train without alignment with --teacher none") from error
+
+
+def load_sam(name: str) -> SamTeacher:
+    """Return SAM's image encoder.
+
+    Args:
+        name: "sam" for SAM ViT-B; or another SAM on the Hugging Face hub, or its folder.
+
+    Raises:
+        CheckpointError: it cannot be loaded, or is no SAM.
+    """
     source = DEFAULT if name == "sam" else name
     try:
         from transformers import SamConfig, SamModel  # noqa: PLC0415 (seconds to import, often not needed)
@@ -105,10 +120,7 @@ def load_teacher(name: str) -> SamTeacher | None:
         kind = SamConfig.get_config_dict(source)[0].get("model_type")
         if kind != SamConfig.model_type:
             # transformers would only warn, and start a SAM of random numbers.
-            raise CheckpointError(
-                f"the teacher {source} is a model of type {kind!r}, not 'sam'; name a SAM with --teacher, or "
-                "train without alignment with --teacher none"
-            )
+            raise CheckpointError(f"{source} is a model of type {kind!r}, not 'sam'; name a SAM")
         # A mask decoder of another size does not matter; the encoder is checked below.
         model, report = SamModel.from_pretrained(
             source, output_loading_info=True, ignore_mismatched_sizes=True
@@ -118,15 +130,14 @@ def load_teacher(name: str) -> SamTeacher | None:
     except Exception as error:  # transformers and the hub's client raise many kinds
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"cannot load the teacher {source} ({first}); check the network, name its folder with "
-            "--teacher, or train without alignment with --teacher none"
+            f"cannot load the SAM {source} ({first}); check the network, or name its folder"
         ) from error
     absent = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
     random = sorted(key for key in absent if key.startswith("vision_encoder."))
     if random:
         raise CheckpointError(
-            f"the teacher {source} lacks {len(random)} weights of SAM's image encoder or has them in another "
-            f"size, such as {random[0]}; name a whole SAM with --teacher, or train with --teacher none"
+            f"{source} lacks {len(random)} weights of SAM's image encoder or has them in another size, such "
+            f"as {random[0]}; name a whole SAM"
         )
     # Weights may be stored in FP16, which the pixels of `features` are not.
     encoder = model.vision_encoder.float()

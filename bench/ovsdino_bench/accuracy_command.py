@@ -94,6 +94,13 @@ def accuracy(
         typer.Option(help="Text vectors (.npz) for a checkpoint without a bundle; else open_clip's."),
     ] = None,
     text_names: Annotated[Optional[Path], typer.Option(help="Names of --text-embeddings.")] = None,  # noqa: UP045
+    sam: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Feed the checkpoint's decoder this SAM's features in place of the encoder's: sam (ViT-B), "
+            "another on the hub, or its folder. A model without encoder needs it."
+        ),
+    ] = None,
     device: Annotated[
         Device, typer.Option(help="Where to run; PyTorch takes a GPU only with cuda.")
     ] = Device.auto,
@@ -122,7 +129,7 @@ def accuracy(
         raise typer.BadParameter("--reference stands where there is no PyTorch; leave out one of the two")
     if bundle is None and checkpoint is None:
         bundle = o.opened(None).path
-    source = _checkpoint(bundle, checkpoint, backbone_weights, text_embeddings, text_names)
+    source = _checkpoint(bundle, checkpoint, backbone_weights, text_embeddings, text_names, sam)
     part, launched = _shard(shard, out, counts)
     if synonyms and not dataset:
         raise typer.BadParameter("--synonyms goes with --dataset; in --classes write label=prompt|prompt")
@@ -181,12 +188,13 @@ def _checkpoint(
     backbone_weights: str | None,
     text_embeddings: Path | None,
     text_names: Path | None,
+    sam: str | None,
 ) -> CheckpointSource | None:
     """Return the checkpoint with what it needs; None where only a bundle is measured."""
     from ovsdino_bench.measured import CheckpointSource
 
-    if checkpoint is None and (backbone_weights or text_embeddings or text_names):
-        raise typer.BadParameter("--backbone-weights and --text-… belong to a --checkpoint")
+    if checkpoint is None and (backbone_weights or text_embeddings or text_names or sam):
+        raise typer.BadParameter("--backbone-weights, --text-… and --sam belong to a --checkpoint")
     if bundle is not None and (text_embeddings or text_names):
         raise typer.BadParameter("the bundle has text vectors; --text-… serve a checkpoint without a bundle")
     if checkpoint is None:
@@ -196,6 +204,7 @@ def _checkpoint(
         backbone_weights=backbone_weights,
         text_embeddings=text_embeddings,
         text_names=text_names,
+        sam=sam,
     )
 
 

@@ -21,6 +21,7 @@ from ovsdino_runtime.manifest import FileEntry, Manifest
 from ovsdino_runtime.segmenter import Segmenter
 
 if TYPE_CHECKING:
+    from ovsdino.teacher import SamTeacher
     from ovsdino.torch_backend import TorchBackend
 
 
@@ -57,12 +58,15 @@ class CheckpointSource:
         backbone_weights: where its backbone's weights are, see `load_checkpoint`.
         text_embeddings: ready-made text vectors (.npz), for a checkpoint without a bundle.
         text_names: their names (.json).
+        sam: the SAM whose features replace the encoder's (tables 2 and 4), see `load_sam`; None for the
+            model's own.
     """
 
     path: Path
     backbone_weights: str | None = None
     text_embeddings: Path | None = None
     text_names: Path | None = None
+    sam: str | None = None
 
 
 def open_measured(
@@ -141,14 +145,13 @@ def _alone(checkpoint: CheckpointSource, device: DeviceChoice) -> Iterator[tuple
     """Yield the torch-free half of a bundle, made from a checkpoint, and its model; no graph is exported."""
     from ovsdino.torch_backend import TorchBackend  # noqa: PLC0415 - torch is optional
     from ovsdino_export.class_vectors import TextSource, embedding_table, text_map_of  # noqa: PLC0415
-    from ovsdino_export.graph import ImageGraph  # noqa: PLC0415
     from ovsdino_export.pipeline import load_trained, manifest_of  # noqa: PLC0415
 
     model, info = load_trained(checkpoint.path, checkpoint.backbone_weights)
     source = TextSource(embeddings=checkpoint.text_embeddings, names=checkpoint.text_names)
     text_model = source.check(info)
     table = embedding_table(source, info, text_map_of(model))
-    manifest = manifest_of(model, info, ImageGraph(model), text_model, {}, name=None, license=None)
+    manifest = manifest_of(model, info, text_model, source.templates(), {}, name=None, license=None)
     with tempfile.TemporaryDirectory(prefix="ovsdino-bench.") as name:
         folder = Path(name)
         path = folder / VOCABULARY
@@ -156,7 +159,7 @@ def _alone(checkpoint: CheckpointSource, device: DeviceChoice) -> Iterator[tuple
         entry = FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size)
         yield (
             Bundle(folder, replace(manifest, files={VOCABULARY: entry})),
-            TorchBackend(model, _torch_device(device)),
+            TorchBackend(model, _torch_device(device), _sam(checkpoint)),
         )
 
 
@@ -164,7 +167,20 @@ def _torch_backend(checkpoint: CheckpointSource, device: DeviceChoice) -> TorchB
     with needing("bench", "measuring a checkpoint"):
         from ovsdino.torch_backend import TorchBackend  # noqa: PLC0415 - torch is optional
 
-        return TorchBackend.open(checkpoint.path, checkpoint.backbone_weights, _torch_device(device))
+        return TorchBackend.open(
+            checkpoint.path, checkpoint.backbone_weights, _torch_device(device), _sam(checkpoint)
+        )
+
+
+def _sam(checkpoint: CheckpointSource) -> SamTeacher | None:
+    if checkpoint.sam is None:
+        return None
+    with needing("train", "SAM's features"):
+        import transformers  # noqa: F401, PLC0415 - optional
+
+        from ovsdino.teacher import load_sam  # noqa: PLC0415 - torch is optional
+
+        return load_sam(checkpoint.sam)
 
 
 def _torch_device(device: DeviceChoice) -> str:

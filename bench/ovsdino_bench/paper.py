@@ -88,7 +88,7 @@ def _notes(row: Mapping[str, Report]) -> list[str]:
         f"weights: {model['backbone']} from {model['backbone_source'] or 'nobody said where'}, "
         f"{model['steps'] or 'an unstated number of'} steps"
         + ("" if model["backbone"] == _BACKBONE else f"; the paper's backbone is {_BACKBONE}"),
-        f"text: {model['text_model'] or 'nobody said what'}, {model['templates']} templates"
+        f"text: {model['text_model'] or 'nobody said what'}, {model['templates'] or 'unstated'} templates"
         + (
             ""
             if (model["text_model"], model["templates"]) == (_TEXT, len(IMAGENET_TEMPLATES))

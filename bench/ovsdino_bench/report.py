@@ -182,7 +182,7 @@ def _model(manifest: Manifest, checkpoint_sha256: str | None) -> dict[str, Any]:
         "window_px": manifest.window_px,
         "stride_px": manifest.stride_px,
         "text_model": manifest.text_model,
-        "templates": len(manifest.templates),
+        "templates": len(manifest.templates) or None,
         "steps": recorded.get("steps_done"),
         "scalars": recorded.get("scalars"),
         "image_graph_sha256": graph.sha256 if graph is not None else None,

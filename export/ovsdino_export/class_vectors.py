@@ -23,7 +23,7 @@ from ovsdino_export.baked import BakedClasses
 from ovsdino_runtime.background import Background, background_query
 from ovsdino_runtime.embeddings import EmbeddingTable, Vectors
 from ovsdino_runtime.errors import ExportError, VocabularyError
-from ovsdino_runtime.vocabulary import resolve, vocabularies, vocabulary
+from ovsdino_runtime.vocabulary import IMAGENET_TEMPLATES, resolve, vocabularies, vocabulary
 
 
 def text_map_of(model: OVSDINO) -> Vectors | None:
@@ -69,6 +69,14 @@ class TextSource:
                 "for; name the same with --text-model and --text-pretrained"
             )
         return name
+
+    def templates(self, *, text_encoder: bool = False) -> tuple[str, ...]:
+        """Return the prompts behind the vectors; none where ready-made ones do not say theirs.
+
+        Args:
+            text_encoder: whether the encoder itself is wanted, which asks in these prompts.
+        """
+        return IMAGENET_TEMPLATES if self.embeddings is None or text_encoder else ()
 
 
 def embedding_table(source: TextSource, info: CheckpointInfo, text_map: Vectors | None) -> EmbeddingTable:

@@ -185,14 +185,12 @@ class ImageGraph(nn.Module):
         self.window_px = model.config.window_px
         self.float_input = float_input
         self.shape = (-1, backbone.channels, backbone.grid, backbone.grid)
-        linear = encoder is None or model.decoder is None
-        out = backbone.grid if linear else (STRUCTURE_GRID - 1) // model.config.decoder_stride + 1
-        self.grid_hw = (out, out)
+        self.grid_hw = model.grid_hw
         self.backbone = FoldedViT(backbone)
         self.encoder = (
             None if encoder is None else FoldedEncoder(encoder, self.backbone.prefix, backbone.grid)
         )
-        self.decoder = None if model.decoder is None else FoldedDecoder(model.decoder, out)
+        self.decoder = None if model.decoder is None else FoldedDecoder(model.decoder, self.grid_hw[0])
         self.projector = copy.deepcopy(model.projector)
         top = 255.0 if float_input else 1.0
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1) / top)

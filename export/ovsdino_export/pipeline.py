@@ -27,7 +27,6 @@ from ovsdino_runtime.backends.ort import import_onnxruntime
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, TEXT_MAP, VOCABULARY, Bundle, new_bundle
 from ovsdino_runtime.errors import ExportError
 from ovsdino_runtime.manifest import BackboneInfo, Manifest, TensorSpec
-from ovsdino_runtime.vocabulary import IMAGENET_TEMPLATES
 
 NO_LICENSE = "not stated"
 _WINDOWS_PER_STRIDE = 2  # sec. 5.1: 448 px windows at stride 224
@@ -78,7 +77,8 @@ def export_onnx(
     table = embedding_table(source, info, text_map)
     graph = ImageGraph(model)
     parity: dict[str, dict[str, float]] = {}  # filled in before the manifest is written
-    manifest = manifest_of(model, info, graph, text_model, parity, name=name, license=license)
+    templates = source.templates(text_encoder=text_encoder)
+    manifest = manifest_of(model, info, text_model, templates, parity, name=name, license=license)
     with new_bundle(out, manifest) as staged:
         progress("features in PyTorch")
         windows = golden_windows(graph.window_px)
@@ -134,8 +134,8 @@ def load_trained(checkpoint: Path, backbone_weights: str | None) -> tuple[OVSDIN
 def manifest_of(
     model: OVSDINO,
     info: CheckpointInfo,
-    graph: ImageGraph,
     text_model: str,
+    templates: tuple[str, ...],
     parity: dict[str, dict[str, float]],
     *,
     name: str | None,
@@ -146,8 +146,8 @@ def manifest_of(
     Args:
         model: the model.
         info: its checkpoint.
-        graph: its image graph.
         text_model: the text encoder's name.
+        templates: the prompts behind its class vectors; none where they are not known.
         parity: agreement with PyTorch by form.
         name: what the model is called; by default the checkpoint's or the backbone's name.
         license: terms of the weights; by default the checkpoint's.
@@ -168,14 +168,14 @@ def manifest_of(
         stride_px=max(1, window // _WINDOWS_PER_STRIDE),
         short_side_px=window,
         long_side_px=round(window * _LONG_PER_SHORT),
-        grid_hw=graph.grid_hw,
+        grid_hw=model.grid_hw,
         embedding_dim=dim,
         score_scale=float(model.score_scale),
         score_bias=float(model.score_bias),
         image_input=TensorSpec(name=INPUT_NAME, dtype="uint8", shape=("batch", window, window, 3)),
-        image_output=TensorSpec(name=_OUTPUT, dtype="float32", shape=("batch", dim, *graph.grid_hw)),
+        image_output=TensorSpec(name=_OUTPUT, dtype="float32", shape=("batch", dim, *model.grid_hw)),
         text_model=text_model,
-        templates=IMAGENET_TEMPLATES,
+        templates=templates,
         license=license or info.license or NO_LICENSE,
         provenance=provenance,
         parity=parity,

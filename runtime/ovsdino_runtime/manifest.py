@@ -69,7 +69,7 @@ class Manifest:
         image_input: the image graph's input, uint8 [batch, window, window, 3].
         image_output: the image graph's output, float32 [batch, D, h, w], L2-normalised over D.
         text_model: the text encoder whose space D is.
-        templates: prompt templates with one `{}` each.
+        templates: prompt templates with one `{}` each; none where ready-made vectors do not say theirs.
         license: terms of the weights, apart from the code's.
         provenance: what the weights were trained on, by which command; free text by key.
         parity: agreement with PyTorch measured at export, by precision.

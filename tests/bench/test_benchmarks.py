@@ -237,6 +237,7 @@ def test_several_benchmarks_are_measured_in_one_run_and_tabled(
     [
         (("--bundle", "b"), "name what to measure on"),
         (("--bundle", "b", "--backbone-weights", "w"), "belong to a --checkpoint"),
+        (("--bundle", "b", "--sam", "sam"), "belong to a --checkpoint"),
         (("--bundle", "b", "--checkpoint", "c", "--text-names", "n"), "the bundle has text vectors"),
         (("--bundle", "b", "--dataset", "voc21"), "is no NAME=DIR"),
         (("--bundle", "b", "--dataset", "=x"), "is no NAME=DIR"),

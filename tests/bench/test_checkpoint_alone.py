@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,10 +17,12 @@ from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
 from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
+from ovsdino.teacher import load_sam
+from ovsdino.torch_backend import TorchBackend
 from ovsdino_bench.measured import CheckpointSource, open_measured
 from ovsdino_export.class_vectors import TextSource
 from ovsdino_export.pipeline import export_onnx
-from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.errors import BackendUnavailable, CheckpointError
 from ovsdino_runtime.files import sha256_of
 from ovsdino_runtime.manifest import BackboneInfo
 
@@ -32,8 +35,12 @@ NAMES = ("car", "road", "sky")
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
+    return _written(tmp_path / "checkpoint")
+
+
+def _written(folder: Path, **changes: object) -> Path:
     torch.manual_seed(0)
-    fields = {"backbone": BACKBONE, "window_px": 64, "embedding_dim": 16, "norm_groups": 16}
+    fields = {"backbone": BACKBONE, "window_px": 64, "embedding_dim": 16, "norm_groups": 16, **changes}
     model = OVSDINO(ModelConfig.from_dict(fields, "the test"))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -42,16 +49,18 @@ def checkpoint(tmp_path: Path) -> Path:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     weights = load_backbone_weights(BACKBONE, "random:0")
     save_checkpoint(
-        tmp_path / "checkpoint",
+        folder,
         model.eval(),
         CheckpointInfo(
             model=model.config,
-            backbone=BackboneInfo(name=BACKBONE, source="random:0", fingerprint=weights.fingerprint),
+            backbone=BackboneInfo(name=BACKBONE, source="random:0", fingerprint=weights.fingerprint)
+            if model.config.encoder
+            else None,
             complete=True,
             trained_names=NAMES,
         ),
     )
-    return tmp_path / "checkpoint"
+    return folder
 
 
 @pytest.fixture
@@ -62,17 +71,22 @@ def text(tmp_path: Path) -> TextSource:
     return TextSource(embeddings=tmp_path / "text.npz", names=tmp_path / "names.json")
 
 
+def noise(folder: Path) -> None:
+    """Write two pictures of noise, and labels of noise."""
+    random = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for number in range(2):
+        picture = random.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / "images" / f"{number}.png")
+        labels = random.integers(0, 3, (64, 96), dtype=np.uint8)
+        Image.fromarray(labels).save(folder / "labels" / f"{number}.png")
+
+
 def test_a_checkpoint_alone_is_measured_as_beside_its_bundle(
     checkpoint: Path, text: TextSource, tmp_path: Path, bench: Callable[..., Ran]
 ) -> None:
-    random = np.random.default_rng(0)
-    for name in ("images", "labels"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-    for number in range(2):
-        picture = random.integers(0, 256, (64, 96, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(tmp_path / "data" / "images" / f"{number}.png")
-        labels = random.integers(0, 3, (64, 96), dtype=np.uint8)
-        Image.fromarray(labels).save(tmp_path / "data" / "labels" / f"{number}.png")
+    noise(tmp_path / "data")
     bundle = export_onnx(checkpoint, tmp_path / "bundle", text=text)
     data = ("--data", tmp_path / "data", "--classes", ",".join(NAMES), "--json", "--device", "cpu")
     beside = bench("accuracy", "--bundle", bundle.path, "--checkpoint", checkpoint, *data)
@@ -110,3 +124,69 @@ def test_a_gpu_that_is_not_there_is_refused(
 def test_tensorrt_is_not_answered_by_pytorch(checkpoint: Path) -> None:
     with pytest.raises(BackendUnavailable, match=r"'tensorrt' was asked for.*--bundle"):
         open_measured(None, CheckpointSource(path=checkpoint), "tensorrt")
+
+
+def test_a_model_without_encoder_is_measured_with_sams_features(
+    text: TextSource, tmp_path: Path, tiny_sam: Path, bench: Callable[..., Ran]
+) -> None:
+    without = {"encoder": False, "gate": False, "alignment": False, "backbone_trainable_blocks": 0}
+    checkpoint = _written(tmp_path / "without", **without)
+    noise(tmp_path / "data")
+    asked = (
+        *("accuracy", "--checkpoint", checkpoint, "--text-embeddings", text.embeddings),
+        *("--text-names", text.names, "--data", tmp_path / "data", "--classes", ",".join(NAMES), "--json"),
+    )
+    done = bench(*asked, "--sam", tiny_sam)
+    assert done.code == 0, done.err
+    (found,) = json.loads(done.out)["backends"]
+    assert found["backend"] == "torch-cpu-sam"
+    assert 0 < found["miou"] < 1
+    refused = bench(*asked)
+    assert refused.code == 1
+    assert "name the SAM it was trained with by --sam" in refused.error
+    unknown = bench(*asked, "--sam", tmp_path / "nowhere")
+    assert unknown.code == 1
+    assert "cannot load the SAM" in unknown.error
+    assert "--teacher" not in unknown.error
+
+
+def test_sams_features_stand_beside_the_encoders(
+    checkpoint: Path, text: TextSource, tmp_path: Path, tiny_sam: Path, bench: Callable[..., Ran]
+) -> None:
+    bundle = export_onnx(checkpoint, tmp_path / "bundle", text=text)
+    noise(tmp_path / "data")
+    done = bench(
+        *(
+            "accuracy",
+            "--bundle",
+            bundle.path,
+            "--checkpoint",
+            checkpoint,
+            "--sam",
+            tiny_sam,
+            "--device",
+            "cpu",
+        ),
+        *("--data", tmp_path / "data", "--classes", ",".join(NAMES), "--json"),
+    )
+    assert done.code == 0, done.err
+    of_sam, own = json.loads(done.out)["backends"]
+    assert (of_sam["backend"], own["backend"]) == ("torch-cpu-sam", "onnxruntime-cpu")
+    assert of_sam["miou"] != own["miou"]
+
+
+def test_sams_features_go_through_decoder_and_projector(checkpoint: Path, tiny_sam: Path) -> None:
+    windows = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    sam = load_sam(str(tiny_sam))
+    backend = TorchBackend.open(checkpoint, sam=sam)
+    pictures = torch.from_numpy(np.stack([cv2.resize(window, (1024, 1024)) for window in windows]))
+    with torch.no_grad():
+        expected = backend.model(torch.from_numpy(windows), structure=sam.features(pictures)).embeddings
+    np.testing.assert_allclose(backend.features(windows), expected, atol=0.02)  # both round to whole numbers
+    assert np.abs(backend.features(windows) - TorchBackend.open(checkpoint).features(windows)).max() > 0.1
+
+
+def test_a_linear_head_has_no_use_for_sam(tmp_path: Path, tiny_sam: Path) -> None:
+    linear = _written(tmp_path / "linear", head="linear", gate=False, alignment=False)
+    with pytest.raises(CheckpointError, match="leave out --sam"):
+        TorchBackend.open(linear, sam=load_sam(str(tiny_sam)))

@@ -94,6 +94,8 @@ def test_what_differs_is_said_and_what_does_not_is_not() -> None:
     )
     assert "the paper's backbone is vit_base_patch14_dinov2" in other
     assert "7 templates; the paper's are open_clip ViT-B-16 openai and the 80 of ImageNet" in other
+    unstated = beside_the_paper([report("voc21", model={**model, "templates": None})])
+    assert "unstated templates; the paper's" in unstated
     assert "background: V21 list; the paper does not state its own" in other
     assert "prompts: 1 classes are asked for by other names" in other
     assert "V21*: over 1000 images in place of 1449, 1 could not be measured" in other

@@ -94,30 +94,3 @@ def world(tmp_path: Path, one_thread: None) -> World:
 def painted() -> Callable[..., Path]:
     """Write further photographs; see `paint`."""
     return paint
-
-
-@pytest.fixture(scope="session")
-def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random SAM of one narrow layer that gives 256 channels on 64 x 64."""
-    from transformers import SamConfig, SamModel
-
-    torch.manual_seed(0)
-    config = SamConfig(
-        vision_config={
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "mlp_dim": 16,
-            "image_size": 1024,
-            "patch_size": 16,
-            "window_size": 14,
-            "global_attn_indexes": [],
-        },
-        mask_decoder_config={"num_hidden_layers": 1, "mlp_dim": 16, "iou_head_hidden_dim": 16},
-    )
-    folder = tmp_path_factory.mktemp("teachers") / "tiny-sam"
-    model = SamModel(config)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)  # SamModel's own start is 1e-10: features of nothing
-    model.save_pretrained(folder)
-    return folder
