@@ -74,11 +74,15 @@ class Meanings:
         """Return the keys of everything a thing of that name may also be called.
 
         These are the name's synonyms, its kinds and parts, and what it is a kind of: a house is a
-        building, so where houses are asked for, "building" is no name for the rest of the image.
+        building, so where houses are asked for, "building" is no name for the rest of the image. A name
+        that is listed nowhere is a kind of its last word, a brick house of house; one that is listed is no
+        more than what the lists say: neither is a potted plant all plants, nor a traffic light a lamp.
         """
-        keys = set(readings(text)) | _head_keys(text)
-        start = keys | {readings(word)[0] for word in self._neighbours(keys, {})}
-        return frozenset(self._closure(start, self._broader) | self._closure(start, self._narrower))
+        keys = set(readings(text))
+        own = keys | {readings(word)[0] for word in self._neighbours(keys, {})}
+        kinds = self._closure(own, self._narrower)
+        listed = any(key in table for table in (self._same, self._broader, self._narrower) for key in keys)
+        return frozenset(kinds | self._closure(own if listed else own | _head_keys(text), self._broader))
 
     def _closure(self, start: set[str], relation: Mapping[str, list[str]]) -> set[str]:
         found, new = set(start), set(start)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ovsdino_runtime.background import STUFF, Background, background_query, parse_background
 from ovsdino_runtime.errors import VocabularyError
+from ovsdino_runtime.meanings import meanings
 from ovsdino_runtime.vocabulary import ClassQuery, resolve, vocabularies, vocabulary
 
 READY_NAMES = Path(__file__).parents[2].parent / "shared" / "weights" / "clip_vitb16_class_text_names.json"
@@ -102,12 +103,21 @@ def test_a_few_names_stand_before_common_stuff_without_themselves() -> None:
         ("windowpane", {"window"}),
         ("dog", set()),
         ("sidewalk", set()),
+        ("potted plant", set()),
+        ("dining table", set()),
+        ("traffic light", set()),
     ],
 )
 def test_what_means_the_same_as_a_class_or_contains_it_is_no_background(
     asked: str, left_out: set[str]
 ) -> None:
     assert set(STUFF) - set(names_for("auto", asked)) == left_out
+
+
+def test_a_name_that_no_list_holds_is_a_kind_of_its_last_word() -> None:
+    assert {"building", "edifice", "house"} <= meanings().overlapping("brick house")
+    assert "lamp" in meanings().overlapping("ceiling light")
+    assert "lamp" not in meanings().overlapping("traffic light")
 
 
 @given(st.lists(st.sampled_from(sorted(KNOWN)), min_size=1, max_size=8, unique=True))
@@ -142,7 +152,13 @@ def test_objects_alone_cover_no_image_so_all_coco_objects_keep_a_background() ->
         parse_background("auto"), objects, KNOWN, whole_vocabulary=False, open_vocabulary=False
     )
     assert query is not None
-    assert {"sky", "wall", "building"} <= set(query.prompts)
+    assert set(STUFF) - set(query.prompts) == {"bed"}
+    voc = vocabulary("voc21").queries
+    query = background_query(
+        parse_background("list"), voc, KNOWN, whole_vocabulary=True, open_vocabulary=False
+    )
+    assert query is not None
+    assert query.prompts == STUFF
 
 
 def test_common_stuff_is_what_the_bundle_knows_of_it_unless_it_has_a_text_encoder() -> None:
