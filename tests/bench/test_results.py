@@ -96,6 +96,21 @@ def test_the_table_of_names_left_out_is_the_result_files() -> None:
             assert ", ".join(f"{other} {100 * share:.0f} %" for other, share in confused) == taken
 
 
+def test_the_other_names_on_photographs_with_names_left_out_are_the_result_files() -> None:
+    rows = [
+        row for row in table_rows(ROOT / "docs" / "ovsdino-s.md", 3) if row[0] in ("yolo, 23", "coco, 11")
+    ]
+    assert len(rows) == 2
+    for photographs, *shown in rows:
+        data, _, images = photographs.partition(", ")
+        for model, text in zip("ab", shown, strict=True):
+            report = json.loads((RESULTS / "ovsdino-s" / f"open-{model}-{data}.json").read_text())
+            found = report["backends"][-1]
+            low, high = found["miou_interval_95"]
+            assert report["images"] == int(images)
+            assert text == f"{100 * found['miou']:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+
+
 def test_the_parity_tables_are_the_parity_files_and_every_gate_is_met() -> None:
     forms = [
         form
