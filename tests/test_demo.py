@@ -14,6 +14,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "street.png"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 (ASKED,) = re.findall(r"--classes (\S+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
 
 
@@ -52,6 +53,36 @@ def test_the_demo_segments_the_example(demo: tuple[Path, Path, str, str]) -> Non
     assert ious.pop("person") > 0.1  # small, and what this model is bad at
     assert ious["road"] > 0.75, ious
     assert min(ious.values()) > 0.65, ious
+
+
+def test_the_readmes_commands_run_there_in_less_than_half_a_gigabyte(
+    demo: tuple[Path, Path, str, str], tmp_path: Path
+) -> None:
+    with Image.open(EXAMPLE) as picture:
+        picture.convert("RGB").save(tmp_path / "image.jpg", quality=95)
+    (line,) = set(re.findall(r"^    ovsdino-run    (image\.jpg .*?) +#", README, flags=re.M))
+    watched = (
+        "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, flush=True); sys.exit(code)"
+    )
+    program = [demo[0] / "bin" / "python", "-c", watched, demo[0] / "bin" / "ovsdino-run", *line.split()]
+    ran = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+    written = sorted(path.name for path in (tmp_path / "ovsdino-out").iterdir())
+    assert written == ["image.jpg.labels.png", "image.jpg.overlay.png"]
+    assert int(ran.stdout.splitlines()[-1]) * 1024 < 500e6
+
+
+def test_the_readmes_python_runs_there_with_the_built_in_model(
+    demo: tuple[Path, Path, str, str], tmp_path: Path
+) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    with Image.open(EXAMPLE) as picture:
+        picture.convert("RGB").save(tmp_path / "street.jpg", quality=95)
+    built_in = re.sub(r"Segmenter\.open\(.*?\)", "Segmenter.open()", example, count=1)
+    program = [demo[0] / "bin" / "python", "-c", built_in]
+    ran = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "person" in ran.stdout
+    assert "(540, 960)" in ran.stdout
 
 
 def test_the_demo_installs_no_torch(demo: tuple[Path, Path, str, str]) -> None:
