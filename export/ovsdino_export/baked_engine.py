@@ -2,7 +2,9 @@
 
 A graph baked from a bundle is held against what PyTorch's golden features give with the same classes. A file
 alone has no golden outputs, so its engine is held against what ONNX Runtime's CPU provider computes from it;
-the sidecar says which. Nothing here loads such an engine again: trtexec, Triton or DeepStream do.
+the sidecar says which. Labels are gated where they are clear (see `leads_of`); of a file that gives labels
+alone nobody knows where that is, so it is tried on scenes, not on noise. Nothing here loads such an engine
+again: trtexec, Triton or DeepStream do.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import require_writable, write_engine
 from ovsdino_export.engine_attempt import Verdict, attempt, workshop
 from ovsdino_export.light_graph import load_light
-from ovsdino_export.verify import golden_windows, labels_agreement, run_onnx, scores_agreement
+from ovsdino_export.verify import SCENES, golden_windows, labels_agreement, run_onnx, scores_agreement
 from ovsdino_runtime.engines import EngineFile, engine_name
 from ovsdino_runtime.errors import ExportError, ParityError
 from ovsdino_runtime.files import sha256_of
@@ -80,11 +82,14 @@ class Proof:
         inputs: as the graph takes them.
         outputs: what it must give for them.
         source: who says so.
+        leads: by how much the best class leads the next, of the shape of labels; None where the outputs are
+            scores, or nobody knows it.
     """
 
     inputs: NDArray[np.generic]
     outputs: NDArray[np.generic]
     source: str
+    leads: NDArray[np.floating] | None = None
 
 
 def build_baked_engine(
@@ -115,14 +120,14 @@ def build_baked_engine(
     if proof is None:
         progress.step("results in ONNX Runtime")
         proof = _by_onnxruntime(baked)
-    reference, source = proof.outputs, proof.source
+    reference, source, leads = proof.outputs, proof.source, proof.leads
 
     def judge(outputs: NDArray[np.generic], which: NDArray[np.intp]) -> Verdict:
         wanted = reference[which]
         if outputs.shape != wanted.shape:
             return {}, [f"its output is {outputs.shape} where {source} gives {wanted.shape}"]
         if np.issubdtype(wanted.dtype, np.integer):
-            return labels_agreement(wanted, outputs, gate)
+            return labels_agreement(wanted, outputs, gate, None if leads is None else leads[which])
         return scores_agreement(wanted.astype(np.float32), outputs.astype(np.float32), gate)
 
     tried = attempt(shop, baked.file, baked.islands, proof.inputs, judge, options, progress)
@@ -147,4 +152,6 @@ def _by_onnxruntime(baked: BakedFile) -> Proof:
     windows = golden_windows(max(baked.input_shape))
     inputs = baked_input(windows, "float-nchw" if baked.input_shape[0] == 3 else "uint8-nhwc")
     outputs = run_onnx(baked.file, inputs)
+    if np.issubdtype(outputs.dtype, np.integer):
+        inputs, outputs = inputs[:SCENES], outputs[:SCENES]
     return Proof(inputs=inputs, outputs=outputs, source="ONNX Runtime CPU on the same graph")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ovsdino_export.build_progress import BuildProgress, progress_monitor
-from ovsdino_runtime.backends.gpu import collecting_logger, last_error
+from ovsdino_export.build_progress import BuildProgress, interruptible, progress_monitor
+from ovsdino_runtime.backends.gpu import collecting_logger, last_error, start
 from ovsdino_runtime.errors import BackendUnavailable, ExportError
 from ovsdino_runtime.sidecar import BatchProfile, Precision
 
@@ -67,9 +67,10 @@ def parse(trt: Any, path: Path) -> Parsed:
     """Parse an ONNX file into a strongly typed network.
 
     Raises:
+        BackendUnavailable: CUDA does not start.
         ExportError: TensorRT's parser does not take it.
     """
-    builder = trt.Builder(collecting_logger(trt))
+    builder = start(trt, "Builder")
     # 11.x types every network strongly and only tolerates the flag; 10.x needs it.
     flag = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flag)
@@ -98,7 +99,7 @@ def build(
 
     Raises:
         ExportError: TensorRT cannot build it, or has no such option.
-        KeyboardInterrupt: the user stopped it.
+        KeyboardInterrupt: the user stopped it; TensorRT has ended the build.
     """
     builder, network = parsed.builder, parsed.network
     config = builder.create_builder_config()
@@ -119,9 +120,7 @@ def build(
         config.set_timing_cache(cache, False)
     monitor = progress_monitor(trt, progress)
     config.progress_monitor = monitor
-    plan = builder.build_serialized_network(network, config)
-    if monitor.interrupted:
-        raise KeyboardInterrupt
+    plan = interruptible(lambda: builder.build_serialized_network(network, config), monitor.stop)
     if plan is None:
         raise ExportError(
             f"TensorRT {trt.__version__} cannot build the engine: {last_error(trt)}; if memory is short, try "

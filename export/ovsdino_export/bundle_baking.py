@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ovsdino_export.baked_engine import ISLANDS_KEY
 from ovsdino_export.graph_source import Graph
 from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES, weight_bytes
 from ovsdino_export.operators import check_file, resize_scale
+from ovsdino_export.verify import leads_of
 from ovsdino_runtime.backends import NoBackend
 from ovsdino_runtime.background import Background
 from ovsdino_runtime.errors import ExportError
@@ -141,17 +142,46 @@ def expected_outputs(
         output: what comes out.
         window_px: side of the window.
     """
-    count, dim, rows, columns = features.shape
-    cosines = (asked.embeddings.astype(np.float64) @ features.reshape(count, dim, -1)).reshape(
-        count, -1, rows, columns
-    )
-    groups = np.repeat(np.arange(len(asked.queries)), asked.prompts)
     if output == "scores":
-        firsts = np.flatnonzero(np.diff(groups, prepend=-1))
-        return np.maximum.reduceat(cosines, firsts, axis=1).astype(np.float32)
-    up, across = bilinear(rows, window_px), bilinear(columns, window_px)
-    labels = [groups[(up @ image @ across.T).argmax(axis=0)] for image in cosines]
+        cosines = _cosines(features, asked)
+        return np.maximum.reduceat(cosines, _first_prompts(asked), axis=1).astype(np.float32)
+    labels = [scores.argmax(axis=0) for scores in _large_scores(features, asked, window_px)]
     return np.stack(labels).astype(np.int32)
+
+
+def expected_leads(features: NDArray[np.float32], asked: Asked, window_px: int) -> NDArray[np.floating]:
+    """Return by how much the best class leads the next where PyTorch gives these features; see `leads_of`.
+
+    Args:
+        features: float32 [n, D, h, w].
+        asked: the classes.
+        window_px: side of the window.
+
+    Returns:
+        float64 [n, window, window].
+    """
+    return np.concatenate([leads_of(scores[None]) for scores in _large_scores(features, asked, window_px)])
+
+
+def _cosines(features: NDArray[np.float32], asked: Asked) -> NDArray[np.float64]:
+    """Return the cosine of every prompt, float64 [n, P, h, w]."""
+    count, dim, *grid = features.shape
+    flat: NDArray[np.float64] = asked.embeddings.astype(np.float64) @ features.reshape(count, dim, -1)
+    return flat.reshape(count, -1, *grid)
+
+
+def _first_prompts(asked: Asked) -> NDArray[np.intp]:
+    """Return the place of each class's first prompt, intp [C]."""
+    return np.cumsum([0, *asked.prompts[:-1]])
+
+
+def _large_scores(
+    features: NDArray[np.float32], asked: Asked, window_px: int
+) -> Iterator[NDArray[np.float64]]:
+    """Yield each window's cosines, of a class its best prompt's, upsampled, float64 [C, window, window]."""
+    up, across = (bilinear(length, window_px) for length in features.shape[2:])
+    for image in _cosines(features, asked):
+        yield np.maximum.reduceat(up @ image @ across.T, _first_prompts(asked), axis=0)
 
 
 def _behind(

@@ -11,7 +11,7 @@ from ovsdino_export.baked_contract import OutputKind
 from ovsdino_export.baked_engine import BakedFile, Proof, build_baked_engine, read_baked
 from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
-from ovsdino_export.bundle_baking import Asked, asked_of, bake, expected_outputs
+from ovsdino_export.bundle_baking import Asked, asked_of, bake, expected_leads, expected_outputs
 from ovsdino_export.dry_run import Plan, nameless_engine, plan_build
 from ovsdino_export.engine_attempt import workshop
 from ovsdino_export.graph_source import Graph, Widening, graphs_of
@@ -37,6 +37,9 @@ def build_classes_engine(
 ) -> tuple[EngineFile, tuple[str, ...]]:
     """Bake classes behind a bundle's graph, build its engine, and return it with notes on the names.
 
+    The bundle stays as it is, also where an FP16 graph had to be derived or widened for this: its own engines
+    were built from the one it ships.
+
     Args:
         bundle: the bundle.
         classes: as `ovsdino-run --classes` takes them.
@@ -55,18 +58,19 @@ def build_classes_engine(
     """
     progress = progress or Silent()
     workshop()  # what is missing is said before anything is written
-    widening = Widening(graphs_of(bundle, options.precision, progress.step))
     missed: ParityError | None = None
-    for graph in widening:
-        asked = asked_of(graph, classes, background)
-        try:
-            # What an earlier build left at `out` stays until this one is proven.
-            with atomic_file(out) as staged:
-                baked = replace(read_baked(bake(graph, asked, output, staged)), path=out, file=staged)
-                proof = proof_of(graph, asked, output)
-                return build_baked_engine(baked, options, proof=proof, progress=progress), asked.notes
-        except ParityError as error:
-            missed = error
+    with graphs_of(bundle, options.precision, progress.step) as graphs:
+        widening = Widening(graphs)
+        for graph in widening:
+            asked = asked_of(graph, classes, background)
+            try:
+                # What an earlier build left at `out` stays until this one is proven.
+                with atomic_file(out) as staged:
+                    baked = replace(read_baked(bake(graph, asked, output, staged)), path=out, file=staged)
+                    proof = proof_of(graph, asked, output)
+                    return build_baked_engine(baked, options, proof=proof, progress=progress), asked.notes
+            except ParityError as error:
+                missed = error
     if missed is None:
         raise ValueError("a bundle has at least one graph")
     raise ParityError(f"{missed}{widening.stopped}") from missed
@@ -98,5 +102,7 @@ def plan_classes_engine(
 def proof_of(graph: Graph, asked: Asked, output: OutputKind) -> Proof:
     """Return the bundle's golden windows, and what PyTorch's features for them give with some classes."""
     windows, features = load_golden(graph.bundle.file(GOLDEN))
-    wanted = expected_outputs(features, asked, output, graph.bundle.manifest.window_px)
-    return Proof(inputs=windows, outputs=wanted, source="PyTorch")
+    window_px = graph.bundle.manifest.window_px
+    wanted = expected_outputs(features, asked, output, window_px)
+    leads = expected_leads(features, asked, window_px) if output == "labels" else None
+    return Proof(inputs=windows, outputs=wanted, source="PyTorch", leads=leads)

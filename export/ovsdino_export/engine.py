@@ -1,12 +1,13 @@
 """THE STORY of an engine: graph -> network -> plan -> proof that it computes the same -> file and sidecar.
 
 Runs without torch. Nothing is trusted because it was built: an engine whose golden outputs miss a gate, or
-whose layers compute in another type than asked, is never written.
+whose layers compute in another type than asked, is never written, and the bundle then stays as it was.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from ovsdino_export.graph_source import Graphs, Widening, graphs_of
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime import __version__
 from ovsdino_runtime.bundle import GOLDEN, Bundle
+from ovsdino_runtime.engine_trust import require_record, trust
 from ovsdino_runtime.engines import EngineFile, engine_folders, engine_name, sidecar_of
 from ovsdino_runtime.errors import OutputError, ParityError
 from ovsdino_runtime.files import atomic_file, ensure_folder, sha256_of
@@ -38,6 +40,9 @@ def build_engine(
 ) -> EngineFile:
     """Build a bundle's engine on this machine and return it, written and proven.
 
+    It is recorded as one that this machine may load. A graph that had to be derived or widened for it is
+    written into the bundle, now that it has served.
+
     Args:
         bundle: the bundle; it must ship golden inputs.
         options: precision, batches and what the builder is told.
@@ -49,21 +54,28 @@ def build_engine(
         ExportError: there is no graph, TensorRT cannot build it, or its types are not those asked for.
         ParityError: the engine misses a gate, with every widening of the islands; nothing is written.
         BundleError: the golden inputs are missing or broken.
-        OutputError: the engine cannot be written anywhere.
+        OutputError: the engine can be written or recorded nowhere, or the bundle cannot keep a graph that was
+            derived for it.
     """
     progress = progress or Silent()
     shop = workshop()
     require_writable(*engine_folders(bundle))  # a build takes minutes
-    widening = Widening(graphs or graphs_of(bundle, options.precision, progress.step))
+    require_record()
     failures: Sequence[str] = ()
-    for graph in widening:
-        windows, judge = _golden(graph.bundle, options)
-        tried = attempt(shop, graph.path, graph.islands, windows, judge, options, progress)
-        failures = tried.failures
-        if not failures:
-            progress.step("writing the engine")
-            path = writable_folder(graph.bundle) / engine_name(shop.machine, options.precision)
-            return write_engine(path, tried, graph.hashes, graph.islands, options, shop.machine)
+    with ExitStack() as stack:
+        own = graphs_of(bundle, options.precision, progress.step, to_keep=True)
+        widening = Widening(graphs or stack.enter_context(own))
+        for graph in widening:
+            windows, judge = _golden(graph.bundle, options)
+            tried = attempt(shop, graph.path, graph.islands, windows, judge, options, progress)
+            failures = tried.failures
+            if not failures:
+                progress.step("writing the engine")
+                kept = graph.kept()
+                path = writable_folder(kept.bundle) / engine_name(shop.machine, options.precision)
+                # Recorded first: an engine that nobody may load must not appear.
+                trust(hashlib.sha256(tried.plan).hexdigest(), path.name)
+                return write_engine(path, tried, kept.hashes, kept.islands, options, shop.machine)
     again = widening.tried - 1
     after = f", also after {again} widenings of the FP32 islands" if again else ""
     raise ParityError(
@@ -76,14 +88,14 @@ def build_engine(
 def _golden(bundle: Bundle, options: BuildOptions) -> tuple[NDArray[np.uint8], Judge]:
     """Return a bundle's golden windows, and what holds features for them against PyTorch's."""
     windows, reference = load_golden(bundle.file(GOLDEN))
-    embeddings = bundle.embeddings().embeddings
+    embeddings, gate = bundle.embeddings().embeddings, GATES[options.precision]
 
     def judge(outputs: NDArray[np.generic], which: NDArray[np.intp]) -> Verdict:
         wanted = reference[which]
         if outputs.shape != wanted.shape:
             return {}, [f"its output is {outputs.shape} where PyTorch gives {wanted.shape}"]
-        agreed = agreement(wanted, outputs.astype(np.float32), embeddings)
-        return agreed.as_dict(), agreed.failures(GATES[options.precision])
+        agreed = agreement(wanted, outputs.astype(np.float32), embeddings, gate.reach)
+        return agreed.as_dict(), agreed.failures(gate)
 
     return windows, judge
 

@@ -92,8 +92,10 @@ def attempt(
         progress: told what begins.
 
     Raises:
+        BackendUnavailable: CUDA does not start.
         ExportError: the graph goes beyond TensorRT's operators, TensorRT cannot build it, or its types
             are not those asked for.
+        KeyboardInterrupt: the user stopped it.
     """
     trt = shop.trt
     progress.step("checking the graph")

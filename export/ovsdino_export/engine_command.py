@@ -201,7 +201,8 @@ def _classes(
     from ovsdino_runtime.queries import parse_classes
 
     names, policy = parse_classes(classes), parse_background(background)
-    bundle = open_bundle(source, to_write=not dry_run)
+    bundle = open_bundle(source)
+    derived = derived_note(bundle, options.precision)
     if dry_run:
         with shown() as progress:
             plan = plan_classes_engine(
@@ -213,13 +214,13 @@ def _classes(
                 options=options,
                 progress=progress.step,
             )
-        _show_plan(plan, derived_note(bundle, options.precision), as_json=as_json)
+        _show_plan(plan, derived, as_json=as_json)
         return
     with shown() as progress:
         engine, notes = build_classes_engine(
             bundle, names, out, output=output.value, background=policy, options=options, progress=progress
         )
-    for note in notes:
+    for note in (*notes, *filter(None, [derived])):
         print(f"note: {note}", file=sys.stderr)
     _show(engine, as_json=as_json)
 

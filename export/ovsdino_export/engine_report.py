@@ -31,9 +31,9 @@ def engine_lines(engine: EngineFile) -> list[str]:
 
 
 def derived_note(bundle: Bundle, precision: Precision) -> str | None:
-    """Return what is to be known of a plan whose graph the bundle does not ship; None if it does."""
+    """Return what is to be known where a graph is used that the bundle does not ship; None if it does."""
     name = GRAPHS[precision]
     if bundle.has(name):
         return None
     keep = command_on(bundle, "ovsdino-export fp16")
-    return f"the bundle ships no {name}, so one was derived for this plan and not kept; `{keep}` keeps one"
+    return f"the bundle ships no {name}, so one was derived for this and not kept; `{keep}` keeps one"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -15,29 +19,10 @@ from ovsdino_export.precision import HalfGraph, half_graph
 from ovsdino_export.steps import Progress, silent
 from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle, revised_bundle
-from ovsdino_runtime.errors import ExportError
+from ovsdino_runtime.errors import ExportError, OutputError
 
 PRECISION = "fp16"
-
-
-def ensure_fp16(bundle: Bundle, *, widen: int = 0, progress: Progress = silent) -> Bundle:
-    """Return the bundle with an FP16 graph whose islands were widened at least so many times.
-
-    Islands that an earlier derivation found, on pictures perhaps, stay.
-
-    Args:
-        bundle: left as it is if it has such a graph.
-        widen: see `half_graph`.
-        progress: told what begins.
-
-    Raises:
-        ParityError: FP16 misses its gates.
-        ExportError: the manifest does not say how the graph was derived.
-        OutputError: the bundle cannot be replaced.
-    """
-    if bundle.has(IMAGE_GRAPH_FP16) and widenings_of(bundle) >= widen:
-        return bundle
-    return write_fp16(bundle, kept=islands_of(bundle), widen=widen, progress=progress)[0]
+_FILES = (IMAGE_GRAPH_FP16, f"{IMAGE_GRAPH_FP16}.data")  # the second where the weights are too many
 
 
 def widenings_of(bundle: Bundle) -> int:
@@ -74,7 +59,7 @@ def _unsaid(bundle: Bundle, what: str) -> str:
     )
 
 
-def write_fp16(
+def derive_fp16(
     bundle: Bundle,
     pictures: Sequence[Path] = (),
     *,
@@ -83,14 +68,14 @@ def write_fp16(
     kept: Sequence[Island] = (),
     widen: int = 0,
     progress: Progress = silent,
-) -> tuple[Bundle, HalfGraph]:
-    """Derive an FP16 graph, write it into the bundle, and return both.
+) -> HalfGraph:
+    """Return an FP16 graph for a bundle, proven; the bundle stays as it is.
 
     Needs no torch: the golden windows come with PyTorch's own features, and what pictures are held against is
     the FP32 graph, which was proven against PyTorch at export.
 
     Args:
-        bundle: the bundle; it is replaced once everything is proven.
+        bundle: the bundle.
         pictures: files to calibrate and prove on beside the golden windows.
         fp32_ops: see `half_graph`, as the others.
         fp32_nodes: nodes that stay in FP32 too.
@@ -102,18 +87,92 @@ def write_fp16(
         ParityError: FP16 misses its gates.
         ExportError: the graph cannot be converted.
         ImageError: a picture cannot be read.
-        OutputError: the bundle cannot be replaced.
+        BundleError: the golden windows are missing or broken.
     """
     progress("windows in FP32")
     evidence = evidence_of(bundle, pictures)
     model = onnx.load(bundle.file(IMAGE_GRAPH))
-    half = half_graph(
+    return half_graph(
         model, evidence, fp32_ops=fp32_ops, fp32_nodes=fp32_nodes, kept=kept, widen=widen, progress=progress
     )
+
+
+def write_fp16(
+    bundle: Bundle,
+    pictures: Sequence[Path] = (),
+    *,
+    fp32_ops: Collection[str] = (),
+    fp32_nodes: Collection[str] = (),
+    progress: Progress = silent,
+) -> tuple[Bundle, HalfGraph]:
+    """Derive an FP16 graph, write it into the bundle, which is replaced once all is proven, and return both.
+
+    Args:
+        bundle: see `derive_fp16`, as of the others.
+        pictures: files to calibrate and prove on.
+        fp32_ops: operators that stay in FP32 too.
+        fp32_nodes: nodes that stay in FP32 too.
+        progress: told what begins.
+
+    Raises:
+        ParityError, ExportError, ImageError, BundleError: as `derive_fp16`.
+        OutputError: the bundle cannot be replaced.
+    """
+    half = derive_fp16(bundle, pictures, fp32_ops=fp32_ops, fp32_nodes=fp32_nodes, progress=progress)
     progress("writing the bundle")
-    precisions = {**bundle.manifest.precisions, PRECISION: half.record()}
-    data = f"{IMAGE_GRAPH_FP16}.data"
-    with revised_bundle(bundle, without=(IMAGE_GRAPH_FP16, data), precisions=precisions) as staged:
-        save_proto(half.model, staged / IMAGE_GRAPH_FP16)
-        check_file(staged / IMAGE_GRAPH_FP16)
+    with _revised(bundle, half.record()) as staged:
+        save_fp16(half, staged / IMAGE_GRAPH_FP16)
     return Bundle.open(bundle.path), half
+
+
+def save_fp16(half: HalfGraph, path: Path) -> None:
+    """Write an FP16 graph, its weights beside it where they are too many for one file.
+
+    Raises:
+        ExportError: it goes beyond TensorRT's operators.
+    """
+    save_proto(half.model, path)
+    check_file(path)
+
+
+def add_fp16(bundle: Bundle, path: Path, record: Mapping[str, Any]) -> Bundle:
+    """Return a bundle after an FP16 graph was added to it, in place of one that it had.
+
+    Args:
+        bundle: the bundle; it is replaced.
+        path: the graph, as `save_fp16` wrote it.
+        record: what the manifest is to say about it, see `HalfGraph.record`.
+
+    Raises:
+        OutputError: the bundle cannot be replaced.
+    """
+    with _revised(bundle, record) as staged:
+        try:
+            for source in filter(Path.is_file, (path.with_name(name) for name in _FILES)):
+                shutil.copyfile(source, staged / source.name)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {IMAGE_GRAPH_FP16} into {bundle.path}: {error.strerror or error}; make room "
+                "there"
+            ) from error
+    return Bundle.open(bundle.path)
+
+
+def _revised(bundle: Bundle, record: Mapping[str, Any]) -> AbstractContextManager[Path]:
+    precisions = {**bundle.manifest.precisions, PRECISION: dict(record)}
+    return revised_bundle(bundle, without=_FILES, precisions=precisions)
+
+
+def require_replaceable(bundle: Bundle) -> None:
+    """Let no graph be derived, which takes minutes, for a bundle that could not keep it.
+
+    Raises:
+        OutputError: the bundle's folder, or the one that it lies in, cannot be written to.
+    """
+    folder = bundle.path.absolute()
+    for place in (folder.parent,) if folder.is_symlink() else (folder.parent, folder):
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OutputError(
+                f"{IMAGE_GRAPH_FP16} is to be derived for {bundle.path}, but {place} cannot be written to; "
+                "make it writable, or work on a copy where you may write"
+            )

@@ -24,7 +24,10 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="ovsdino-export.") as folder:
             yield Path(folder)
     except OSError as error:
-        where, reason = tempfile.gettempdir(), error.strerror or error
-        raise OutputError(
-            f"there is no room in {where} for {purpose}: {reason}; set TMPDIR to another folder"
-        ) from error
+        raise no_room(purpose, error) from error
+
+
+def no_room(purpose: str, error: OSError) -> OutputError:
+    """Return what to raise where a folder for what is gone again cannot be written; see `scratch_folder`."""
+    where, reason = tempfile.gettempdir(), error.strerror or error
+    return OutputError(f"there is no room in {where} for {purpose}: {reason}; set TMPDIR to another folder")

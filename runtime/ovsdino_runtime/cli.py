@@ -43,6 +43,19 @@ def main() -> None:
     command_line.run(app)
 
 
+def _trust_engine(path: Path | None) -> None:
+    """Let this machine load an engine; what `--trust-engine` calls."""
+    if path is None:
+        return
+    from ovsdino_runtime.engine_trust import trust
+    from ovsdino_runtime.engines import described, engine_file
+
+    engine = engine_file(path)
+    typer.echo(described(engine))
+    typer.echo(f"this machine loads it from now on: {trust(engine.sidecar.sha256, path.name)}")
+    raise typer.Exit
+
+
 @app.command()
 def run(
     images: Annotated[
@@ -105,6 +118,17 @@ def run(
             "--list-classes", help="List the names the model knows, and which were trained, and exit."
         ),
     ] = False,
+    trust_engine: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust-engine",
+            metavar="FILE",
+            callback=_trust_engine,
+            is_eager=True,
+            help="Say what a TensorRT engine is, let this machine load it though another has built it, and "
+            "exit. An engine is a program: trust none whose builder you do not know.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where label maps and overlays go.")] = Path(
         "ovsdino-out"
     ),

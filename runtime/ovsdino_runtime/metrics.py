@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE = 255
+_PATCHES = 4096  # looked at at once: each has a cosine with every one of some hundred names
+_SAME_VECTOR = 1e-6  # names whose vectors lie nearer than this have the same one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,14 @@ class Gate:
     label_agreement: float
     delta_miou_points: float
 
+    @property
+    def reach(self) -> float:
+        """How far a feature of unit norm lies from its reference where its cosine just meets the mean's gate.
+
+        Features whose cosine is c lie sqrt(2 - 2c) apart.
+        """
+        return math.sqrt(max(0.0, 2 - 2 * self.cosine_mean))
+
     def missed(self, cosine_mean: float, cosine_p1: float, label_agreement: float) -> list[str]:
         """Return which figures miss their part of the gate, one sentence each."""
         return [*self.missed_cosines(cosine_mean, cosine_p1), *self.missed_labels(label_agreement)]
@@ -41,6 +52,10 @@ class Gate:
     def missed_labels(self, label_agreement: float) -> list[str]:
         """Return a sentence if labels agree less than they must, else nothing."""
         return _below("label agreement", label_agreement, self.label_agreement)
+
+    def missed_clear_labels(self, agreement: float) -> list[str]:
+        """Return a sentence if clear labels agree less than labels must, else nothing; see `Agreement`."""
+        return _below("clear label agreement", agreement, self.label_agreement)
 
 
 def _below(name: str, value: float, least: float) -> list[str]:
@@ -59,12 +74,18 @@ GATES: Mapping[str, Gate] = {
 class Agreement:
     """How two sets of features and the labels made from them agree.
 
+    A patch's label is clear where rounding that meets the gate on cosines cannot change it. Ours: labels are
+    gated where they are clear. Which of some hundred names is best lies within rounding on much of noise, and
+    a share of all patches would refuse what is ten times closer than the gate on cosines asks for.
+
     Attributes:
         cosine_mean: mean of the per-patch cosines.
         cosine_p1: 1st percentile of the per-patch cosines.
         cosine_min: the worst patch.
         relative_frobenius: ||candidate - reference|| / ||reference||.
         label_agreement: share of patches with the same best class.
+        clear_label_agreement: the same of the patches whose label is clear; 1 where none is.
+        clear_share: share of patches whose label is clear.
     """
 
     cosine_mean: float
@@ -72,6 +93,8 @@ class Agreement:
     cosine_min: float
     relative_frobenius: float
     label_agreement: float
+    clear_label_agreement: float
+    clear_share: float
 
     def as_dict(self) -> dict[str, float]:
         """Return the figures by name."""
@@ -79,11 +102,17 @@ class Agreement:
 
     def failures(self, gate: Gate) -> list[str]:
         """Return what misses the gate, one sentence each; empty if it is met."""
-        return gate.missed(self.cosine_mean, self.cosine_p1, self.label_agreement)
+        return [
+            *gate.missed_cosines(self.cosine_mean, self.cosine_p1),
+            *gate.missed_clear_labels(self.clear_label_agreement),
+        ]
 
 
 def agreement(
-    reference: NDArray[np.float32], candidate: NDArray[np.float32], embeddings: NDArray[np.float32]
+    reference: NDArray[np.float32],
+    candidate: NDArray[np.float32],
+    embeddings: NDArray[np.float32],
+    reach: float = 0.0,
 ) -> Agreement:
     """Return how a candidate's features agree with the reference's.
 
@@ -91,6 +120,8 @@ def agreement(
         reference: float32 [B, D, h, w].
         candidate: the same shape; may hold NaN or Inf, which then fail every gate.
         embeddings: float32 [C, D], the classes whose argmax a patch's label is.
+        reach: a label is clear where the reference must move at least so far before another class is best;
+            see `Gate.reach`. By default every label is.
 
     Raises:
         ValueError: the shapes differ.
@@ -99,18 +130,58 @@ def agreement(
     if not np.all(np.isfinite(right)):
         nan = float("nan")
         return Agreement(
-            cosine_mean=nan, cosine_p1=nan, cosine_min=nan, relative_frobenius=nan, label_agreement=nan
+            cosine_mean=nan,
+            cosine_p1=nan,
+            cosine_min=nan,
+            relative_frobenius=nan,
+            label_agreement=nan,
+            clear_label_agreement=nan,
+            clear_share=nan,
         )
     cosines = _cosines(left, right)
-    labels_left = (left @ embeddings.T.astype(np.float64)).argmax(axis=1)
-    labels_right = (right @ embeddings.T.astype(np.float64)).argmax(axis=1)
     return Agreement(
         cosine_mean=float(cosines.mean()),
         cosine_p1=float(np.percentile(cosines, 1)),
         cosine_min=float(cosines.min()),
         relative_frobenius=float(np.linalg.norm(right - left) / max(float(np.linalg.norm(left)), 1e-30)),
-        label_agreement=float((labels_left == labels_right).mean()),
+        **label_figures(*_labels(left, right, embeddings.astype(np.float64), reach)),
     )
+
+
+def label_figures(same: NDArray[np.bool_], clear: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the shares of labels that are the same, of all and of the clear ones, and how many are clear.
+
+    Args:
+        same: whether a place has the reference's label, of any shape.
+        clear: whether that label is clear, the same shape.
+    """
+    return {
+        "label_agreement": float(same.mean()),
+        "clear_label_agreement": float(same[clear].mean()) if clear.any() else 1.0,
+        "clear_share": float(clear.mean()),
+    }
+
+
+def _labels(
+    left: NDArray[np.float64], right: NDArray[np.float64], text: NDArray[np.float64], reach: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return for each patch whether its best class is the same on both sides, and whether that is clear.
+
+    Between two classes whose vectors lie d apart a label changes once the feature has moved by its lead over
+    the other class, divided by d.
+    """
+    squares = (text**2).sum(axis=1)
+    apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * text @ text.T, 0))
+    apart[apart < _SAME_VECTOR] = np.nan  # the class itself, and what can never be told from it
+    same, clear = [], []
+    for first in range(0, len(left), _PATCHES):
+        part = slice(first, first + _PATCHES)
+        scores = left[part] @ text.T
+        best = scores.argmax(axis=1)
+        lead = scores[np.arange(len(scores)), best][:, None] - scores
+        same.append(best == (right[part] @ text.T).argmax(axis=1))
+        clear.append(~(lead / apart[best] < reach).any(axis=1))
+    return np.concatenate(same), np.concatenate(clear)
 
 
 def patch_cosines(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from ovsdino_export import cli
 from ovsdino_export.baked_engine import build_baked_engine, read_baked
 from ovsdino_export.builder import BuildOptions
+from ovsdino_export.classes_engine import build_classes_engine
 from ovsdino_export.engine import build_engine
 from ovsdino_export.large_graph import save_proto
 from ovsdino_export.pipeline import export_onnx
+from ovsdino_export.verify import SCENES, golden_windows
+from ovsdino_runtime.backends.ort import open_session
 from ovsdino_runtime.backends.trt import open_trt
+from ovsdino_runtime.background import Background
 from ovsdino_runtime.bundle import Bundle, revised_bundle
 from ovsdino_runtime.engines import find_engine, sidecar_of
 from ovsdino_runtime.errors import BackendUnavailable, ExportError, OutputError, ParityError
@@ -126,6 +131,79 @@ def test_an_fp16_graph_is_derived_if_need_be_and_its_layers_are_held_against_its
     assert len(wider.sidecar.islands) > len(islands)
     machine = wider.sidecar.machine
     assert find_engine(revised, machine, "fp16").path == path / "engines" / wider.path.name
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, by its path in it."""
+    return {str(item.relative_to(folder)): item.read_bytes() for item in folder.rglob("*") if item.is_file()}
+
+
+@pytest.mark.parametrize("derived_before", [False, True])
+def test_a_build_that_fails_with_every_widening_leaves_the_bundle_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_bundle: Bundle, derived_before: bool
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.13")
+    path = shutil.copytree(small_bundle.path, tmp_path / "bundle", ignore=shutil.ignore_patterns("engines"))
+    if derived_before:
+        build_engine(Bundle.open(path), BuildOptions())
+    before = _content(path)
+    assert any(name.startswith("engines") for name in before) == derived_before
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    trt.built.clear()
+    trt.faults["wrong builds"] = 9
+    with pytest.raises(
+        ParityError, match=r"also after 3 widenings of the FP32 islands: .*nothing was written"
+    ):
+        build_engine(Bundle.open(path), BuildOptions())
+    assert len(trt.built) == 4
+    assert _content(path) == before
+    assert not list((tmp_path / "scratch").iterdir())
+    assert {item.name for item in tmp_path.iterdir()} == {"bundle", "cache", "scratch"}
+    if derived_before:  # and what was built before still serves
+        with open_trt(Bundle.open(path), "fp16") as backend:
+            assert backend.file.path.parent == path / "engines"
+
+
+def test_an_engine_of_classes_that_needs_wider_islands_leaves_the_bundle_and_its_engines_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_bundle: Bundle
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.13")
+    path = shutil.copytree(small_bundle.path, tmp_path / "bundle", ignore=shutil.ignore_patterns("engines"))
+    build_engine(Bundle.open(path), BuildOptions())
+    before = _content(path)
+    trt.built.clear()
+    trt.faults["wrong builds"] = 1
+    engine, _ = build_classes_engine(
+        Bundle.open(path),
+        ["car", "road"],
+        tmp_path / "cars.onnx",
+        output="scores",
+        background=Background(kind="none"),
+        options=BuildOptions(),
+    )
+    assert len(trt.built) == 2
+    assert any(island["reason"].startswith("widened") for island in engine.sidecar.islands)
+    assert engine.sidecar.parity["clear_label_agreement"] > 0.995
+    assert _content(path) == before
+
+
+def test_a_file_that_gives_labels_alone_is_tried_on_scenes_and_one_that_gives_scores_on_noise_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, baked_file: Path
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    session, seen = open_session(baked_file, "cpu"), set[bytes]()
+
+    def compute(batch: np.ndarray) -> np.ndarray:
+        seen.update(item.tobytes() for item in batch)
+        (result,) = session.run(None, {"image": batch})
+        return np.asarray(result)
+
+    trt.faults["compute"] = compute
+    built = build_baked_engine(read_baked(baked_file), FP32)
+    labels = onnx.load(baked_file).graph.output[0].name == "labels"
+    assert len(seen) == (SCENES if labels else len(golden_windows(28)))
+    assert ("clear_share" in built.sidecar.parity) != labels
 
 
 def test_a_baked_graph_becomes_an_engine_beside_it_that_says_what_it_was_held_against(

@@ -144,10 +144,10 @@ def test_why_no_wider_islands_could_be_had_is_said_beside_the_gate_that_was_miss
     trt = install(monkeypatch, tmp_path / "cache", "10.3")
     trt.faults["compute"] = lambda batch: np.zeros((len(batch), 28, 28), np.int32)
 
-    def no_more(*_: object, **__: object) -> Bundle:
+    def no_more(*_: object, **__: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr("ovsdino_export.fp16.write_fp16", no_more)
+    monkeypatch.setattr("ovsdino_export.fp16.derive_fp16", no_more)
     said = r"label agreement is .*wider islands cannot be had: the disk is full"
     with pytest.raises(ParityError, match=said):
         build_classes_engine(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import logging
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +17,13 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from ovsdino_export.build_progress import shown
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import build_engine
 from ovsdino_export.graph_source import Graph, graph_of, shipped_graphs
 from ovsdino_export.timing_cache import timing_cache_path
 from ovsdino_runtime.bundle import Bundle, revised_bundle
+from ovsdino_runtime.engine_trust import is_trusted
 from ovsdino_runtime.engines import engine_files, sidecar_of
 from ovsdino_runtime.errors import BackendUnavailable, BundleError, ExportError, OutputError, ParityError
 from ovsdino_runtime.files import sha256_of
@@ -74,6 +79,7 @@ def test_every_release_builds_an_engine_that_is_proven_and_described(
     assert (layers["half"] > 5) == (precision == "fp16")
     share = sidecar.built["inspector_half_share"]
     assert 0.8 < share <= 1 if precision == "fp16" else share == 0
+    assert is_trusted(sidecar.sha256)
     Bundle.open(bundle.path)  # the engines are no part of what the manifest hashes
 
 
@@ -131,16 +137,46 @@ def test_progress_names_the_steps_and_passes_tensorrts_phases_on(trt: StrictModu
     assert heard[-2:] == ["running golden inputs", "writing the engine"]
 
 
-def test_ctrl_c_stops_tensorrt_and_leaves_nothing(trt: StrictModule, bundle: Bundle) -> None:
-    class Stopping:
+def test_a_bar_that_hears_of_a_thousand_steps_is_drawn_a_few_times(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with shown() as progress:
+        progress.step("building the engine")
+        for done in range(1000):
+            progress.phase("Tactics", done, 1000)
+    assert capsys.readouterr().err.count("\r") < 100
+
+
+def test_ctrl_c_ends_the_build_at_tensorrt_s_next_step_and_leaves_nothing(
+    trt: StrictModule, bundle: Bundle
+) -> None:
+    trt.faults["tactics"] = 3000  # half a minute
+
+    class Pressing:
         def step(self, name: str) -> None: ...
 
         def phase(self, name: str, done: int, total: int) -> None:
-            raise KeyboardInterrupt
+            if (name, done) == ("Tactics", 3):
+                _thread.interrupt_main()
 
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(bundle, BuildOptions(), progress=Stopping())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not every runner of tests has it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(bundle, BuildOptions(), progress=Pressing())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert trt.built == []
     assert _nothing_is_written(bundle)
+
+
+def test_progress_that_cannot_be_shown_does_not_end_the_build(trt: StrictModule, bundle: Bundle) -> None:
+    class Broken:
+        def step(self, name: str) -> None: ...
+
+        def phase(self, name: str, done: int, total: int) -> None:
+            raise OSError("the terminal is gone")
+
+    assert build_engine(bundle, BuildOptions(), progress=Broken()).path.is_file()
 
 
 def test_an_engine_that_computes_something_else_is_never_written(
@@ -305,6 +341,23 @@ def test_without_a_gpu_or_with_a_driver_that_does_not_work_the_line_says_what_to
     assert _nothing_is_written(bundle)
 
 
+@pytest.mark.parametrize("error", [TypeError, RuntimeError])
+def test_where_cuda_does_not_start_a_build_is_one_line_with_tensorrt_s_reason(
+    every_release: StrictModule, bundle: Bundle, error: type[Exception]
+) -> None:
+    every_release.faults["no CUDA"] = error
+    said = r"cannot start CUDA here: CUDA initialization failure with error: 35; check nvidia-smi"
+    with pytest.raises(BackendUnavailable, match=said) as caught:
+        build_engine(bundle, BuildOptions())
+    assert "\n" not in str(caught.value)
+    assert _nothing_is_written(bundle)
+
+
+def test_an_engine_without_an_inspector_is_built_all_the_same(trt: StrictModule, bundle: Bundle) -> None:
+    trt.faults["no inspector"] = True
+    assert build_engine(bundle, BuildOptions()).sidecar.built["inspector_half_share"] is None
+
+
 def test_a_bundle_without_golden_inputs_cannot_be_proven_and_is_refused(
     trt: StrictModule, bundle: Bundle
 ) -> None:
@@ -339,6 +392,27 @@ def test_where_nothing_can_be_written_no_build_begins(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
     with pytest.raises(OutputError, match=rf"nowhere: not into {bundle.path}/engines nor {tmp_path}/file/"):
         build_engine(bundle, BuildOptions())
+    assert trt.built == []
+
+
+def test_where_no_engine_can_be_recorded_no_build_begins(
+    trt: StrictModule, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OutputError, match=f"cannot create the folder {tmp_path}/file/cache"):
+        build_engine(bundle, BuildOptions())
+    assert trt.built == []
+
+
+def test_for_a_bundle_that_could_not_keep_a_graph_none_is_derived(
+    trt: StrictModule, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, known = Path(shutil.copytree(tiny_bundle, tmp_path / "in" / "bundle")), os.access
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != path.parent and known(place, mode))
+    said = rf"image\.fp16\.onnx is to be derived for {path}, but {path.parent} cannot be written to"
+    with pytest.raises(OutputError, match=said):
+        build_engine(Bundle.open(path), BuildOptions())
     assert trt.built == []
 
 

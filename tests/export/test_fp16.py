@@ -18,7 +18,8 @@ from PIL import Image
 
 from ovsdino_export import cli
 from ovsdino_export.evidence import evenly
-from ovsdino_export.fp16 import ensure_fp16, write_fp16
+from ovsdino_export.fp16 import write_fp16
+from ovsdino_export.graph_source import graph_of, graphs_of
 from ovsdino_export.half_arithmetic import HalfBackend
 from ovsdino_export.islands import WIDENINGS
 from ovsdino_export.pipeline import export_onnx
@@ -92,9 +93,30 @@ def test_deriving_it_again_replaces_it_and_keeps_what_a_device_built(bundle: Pat
     assert second.manifest.files[IMAGE_GRAPH] == first.manifest.files[IMAGE_GRAPH]
     assert second.manifest.files[IMAGE_GRAPH_FP16] != first.manifest.files[IMAGE_GRAPH_FP16]
     assert not any(name.startswith("engines") for name in second.manifest.files)
-    assert ensure_fp16(second) is second
-    wider = ensure_fp16(second, widen=1)
-    record = wider.manifest.precisions["fp16"]
+
+
+def test_a_wider_graph_lies_elsewhere_until_the_bundle_is_to_keep_it(bundle: Path) -> None:
+    shipped, _ = write_fp16(Bundle.open(bundle), fp32_ops=["Softmax"])
+    before = {item.name: item.read_bytes() for item in bundle.iterdir()}
+    with graphs_of(shipped, "fp16") as graphs:
+        assert graphs(0) == graph_of(shipped, "fp16")
+        wider, wider_still = graphs(1), graphs(2)
+        assert wider is not None
+        assert wider_still is not None
+        assert len(wider_still.islands) > len(wider.islands) > len(graph_of(shipped, "fp16").islands)
+        assert {item.name: item.read_bytes() for item in bundle.iterdir()} == before
+        content = wider.path.read_bytes()
+        kept = wider.kept()
+        assert graphs(3) is not None
+        assert graphs(4) is None
+    assert not wider.path.exists()
+    assert kept.path == bundle / IMAGE_GRAPH_FP16
+    assert kept.path.read_bytes() == content
+    assert kept.islands == wider.islands
+    assert kept.kept() is kept
+    opened = Bundle.open(bundle)  # every file has its hash in the manifest
+    assert kept.hashes == {IMAGE_GRAPH_FP16: opened.manifest.files[IMAGE_GRAPH_FP16].sha256}
+    record = opened.manifest.precisions["fp16"]
     assert record["widened"] == 1
     widened = [island for island in record["islands"] if island["reason"].startswith("widened")]
     assert len(widened) >= WIDENINGS[0] * 100 / 2
@@ -116,8 +138,9 @@ def test_a_manifest_that_does_not_say_how_fp16_was_derived_is_one_error_with_the
     opened = Bundle.open(bundle)
     files = {**opened.manifest.files, IMAGE_GRAPH_FP16: opened.manifest.files[IMAGE_GRAPH]}
     manifest = dataclasses.replace(opened.manifest, files=files, precisions={"fp16": record})
-    with pytest.raises(ExportError, match=f"{unsaid} in .*; derive it again with `ovsdino-export fp16 "):
-        ensure_fp16(Bundle(bundle, manifest), widen=1)
+    said = f"the manifest of {bundle} does not say {unsaid} in .*; derive it again with `ovsdino-export fp16 "
+    with pytest.raises(ExportError, match=said), graphs_of(Bundle(bundle, manifest), "fp16") as graphs:
+        graphs(1)
 
 
 def test_what_misses_the_gates_leaves_the_bundle_as_it_was(

@@ -14,14 +14,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ovsdino_export.verify import (
     golden_windows,
+    labels_agreement,
+    leads_of,
     load_golden,
     run_onnx,
     save_golden,
+    scores_agreement,
     verify_features,
     verify_labels,
     verify_scores,
 )
 from ovsdino_runtime.errors import BundleError, ParityError
+from ovsdino_runtime.metrics import GATES
 
 SIDE, DIM = 32, 6
 BIAS = np.full(DIM, 20, np.float32)
@@ -139,6 +143,34 @@ def test_labels_that_differ_in_too_many_pixels_are_refused(tmp_path: Path) -> No
     assert verify_labels(path, windows, found)["label_agreement"] == 1
     with pytest.raises(ParityError, match="label agreement"):
         verify_labels(path, windows, np.where(np.arange(8) == 0, labels + 1, found))
+
+
+def test_the_lead_is_that_of_the_best_class_over_the_next() -> None:
+    scores = np.random.default_rng(0).normal(size=(2, 5, 3, 4))
+    ranked = np.sort(scores, axis=1)
+    np.testing.assert_allclose(leads_of(scores), ranked[:, -1] - ranked[:, -2])
+    assert np.isinf(leads_of(scores[:, :1])).all()
+
+
+def test_labels_are_held_to_the_gate_where_one_class_leads_clearly() -> None:
+    gate = GATES["fp16"]
+    scores = np.zeros((1, 3, 10, 10), np.float32)
+    scores[:, 0], scores[:, 1] = 0.5, 0.5 - 2 * gate.reach
+    scores[:, 1, :2] = 0.5 - gate.reach / 2  # a fifth of the places lies within rounding
+    rounded = scores.copy()
+    rounded[:, 1, :2] += gate.reach
+    figures, failures = scores_agreement(scores, rounded, gate)
+    assert failures == []
+    assert figures["label_agreement"] == pytest.approx(0.8)
+    assert (figures["clear_label_agreement"], figures["clear_share"]) == (1, pytest.approx(0.8))
+    rounded[:, 1, 5] += 2.5 * gate.reach
+    figures, failures = scores_agreement(scores, rounded, gate)
+    assert failures == ["clear label agreement is 0.875000, the gate is 0.995"]
+    labels, found = scores.argmax(axis=1), rounded.argmax(axis=1)
+    assert labels_agreement(labels, found, gate, leads_of(scores))[1] == failures
+    known_to_nobody, failures = labels_agreement(labels, found, gate)
+    assert known_to_nobody == {"label_agreement": pytest.approx(0.7)}
+    assert failures == ["label agreement is 0.700000, the gate is 0.995"]
 
 
 def test_golden_windows_come_back_from_their_file(tmp_path: Path) -> None:

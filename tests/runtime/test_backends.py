@@ -74,12 +74,42 @@ def test_a_session_that_fell_back_to_the_cpu_is_an_error(
     )
     session = onnxruntime.InferenceSession
 
-    def fallen_back(path: str, options: object, providers: object) -> object:
+    told: list[object] = []
+
+    def fallen_back(path: str, options: object, providers: list[object]) -> object:
+        told.extend(providers)
         return session(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fallen_back)
     with pytest.raises(BackendUnavailable, match="fell back"):
         open_backend(Bundle.open(tiny_bundle), "cuda")
+    assert told == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+
+
+def test_fp32_on_cuda_is_not_computed_in_tf32(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    real, told = onnxruntime.InferenceSession, {}
+
+    class OnCuda:
+        """A session on the CPU that says what one on CUDA says."""
+
+        def __init__(self, path: str, options: object, providers: list[tuple[str, dict[str, str]]]) -> None:
+            told.update(dict(providers))
+            self._session = real(path, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._session, name)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", OnCuda)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    assert open_backend(Bundle.open(tiny_bundle), "cuda").name == "onnxruntime-cuda"
+    assert told == {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
 def test_a_runtime_built_without_cuda_says_which_extra_brings_it(

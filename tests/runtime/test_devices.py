@@ -25,6 +25,7 @@ from tests.standins.plans import write_engine
 from tests.standins.release import install
 
 Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+_open_session = ort.open_session
 
 
 @pytest.fixture
@@ -160,6 +161,74 @@ def test_a_gpu_that_does_not_answer_is_passed_over_and_listed(
     assert note is not None
     assert "the GPU does not say what it is: cudaGetDeviceProperties failed" in note
     assert [state.device for state in list_devices(bundle) if not state.available][-1] == "tensorrt"
+
+
+def test_where_tensorrt_cannot_start_cuda_auto_goes_on_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle, with_gpu: None, with_cuda: list[str]
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    write_engine(trt, bundle, "fp16")
+    trt.faults["no CUDA"] = TypeError
+    reason = "TensorRT 10.3.0 cannot start CUDA here: CUDA initialization failure with error: 35"
+    backend, note = choose_backend(bundle, "auto")
+    assert backend.name == "onnxruntime-cuda-fp16"
+    assert note is not None
+    assert note.startswith(f"running on CUDA: TensorRT cannot serve it: {reason}")
+    trt.faults["no CUDA"] = RuntimeError
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "open_session", _open_session)
+    backend, note = choose_backend(bundle, "auto")
+    assert backend.name == "onnxruntime-cpu"
+    assert note is not None
+    assert note.startswith(f"running on the CPU: TensorRT cannot serve it: {reason}")
+    with pytest.raises(BackendUnavailable, match="'tensorrt' was asked for, but TensorRT 10"):
+        choose_backend(bundle, "tensorrt")
+
+
+def test_where_neither_engine_nor_cuda_serves_auto_keeps_both_reasons(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    write_engine(trt, bundle, "fp16")
+    trt.cuda.gpu_name = "Tesla T4"
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    reasons = (
+        "built for NVIDIA L4 (compute 8.9), this is Tesla T4",
+        f"rebuild it here with `ovsdino-export trt {bundle.path} --fp16`",
+        "CUDA cannot serve it: this ONNX Runtime has only CPUExecutionProvider",
+    )
+    with pytest.raises(BackendUnavailable) as caught:
+        choose_backend(bundle, "auto", "fp16")
+    message = str(caught.value)
+    assert message.startswith("precision 'fp16' was asked for, but ONNX Runtime computes")
+    assert all(reason in message for reason in reasons)
+    assert "\n" not in message
+    backend, note = choose_backend(bundle, "auto")
+    assert backend.name == "onnxruntime-cpu"
+    assert note is not None
+    assert all(reason in note for reason in reasons)
+
+
+def test_without_the_driver_s_library_the_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    def missing() -> None:
+        raise RuntimeError("Failed to dlopen libcuda.so.1\nand more")
+
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    write_engine(trt, bundle, "fp16")
+    monkeypatch.setattr(trt.cuda, "cudaGetDeviceCount", missing)
+    said = r"no NVIDIA GPU that CUDA can use here \(Failed to dlopen libcuda\.so\.1\); check nvidia-smi"
+    with pytest.raises(BackendUnavailable, match=said):
+        choose_backend(bundle, "tensorrt")
+    backend, note = choose_backend(bundle, "auto")
+    assert backend.name.startswith("onnxruntime")
+    assert "Failed to dlopen libcuda.so.1" in str(note)
+
+
+def test_a_gpu_that_linux_sees_through_windows_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/dev/dxg")
+    assert selection.gpu_is_here()
 
 
 def test_cuda_computes_the_fp16_graph_if_there_is_one_and_fp32_if_asked(

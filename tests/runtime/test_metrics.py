@@ -59,6 +59,58 @@ def test_equal_features_pass_every_gate_and_noise_fails_the_right_ones() -> None
     assert not any("cosine" in line for line in measured.failures(GATES["fp16"]))
 
 
+@pytest.mark.parametrize("form", GATES)
+@settings(max_examples=25, deadline=None)
+@given(classes=st.integers(1, 60), dim=st.integers(2, 12), seed=st.integers(0, 2**32 - 1))
+def test_what_just_meets_the_gate_on_cosines_keeps_every_clear_label(
+    form: str, classes: int, dim: int, seed: int
+) -> None:
+    rng, gate = np.random.default_rng(seed), GATES[form]
+    reference, text = _unit(rng.normal(size=(300, dim))), _unit(rng.normal(size=(classes, dim)))
+    sideways = rng.normal(size=reference.shape)
+    sideways = _unit(sideways - (sideways * reference).sum(axis=1, keepdims=True) * reference)
+    cosine = 1 - 0.98 * (1 - gate.cosine_mean)
+    moved = cosine * reference + math.sqrt(1 - cosine**2) * sideways
+    measured = agreement(_as_features(reference), _as_features(moved), text.astype(np.float32), gate.reach)
+    assert measured.clear_label_agreement == 1
+    assert measured.failures(gate) == []
+
+
+def test_among_many_names_labels_of_all_places_would_refuse_what_the_gate_on_cosines_takes() -> None:
+    rng, gate = np.random.default_rng(0), GATES["fp16"]
+    reference, text = _unit(rng.normal(size=(2000, 16))), _unit(rng.normal(size=(400, 16)))
+    moved = _unit(reference + rng.normal(scale=2e-3, size=reference.shape))
+    given = _as_features(reference), _as_features(moved), text.astype(np.float32)
+    measured = agreement(*given, gate.reach)
+    assert measured.cosine_mean > 0.99995  # a tenth of what the gate lets pass
+    assert measured.label_agreement < gate.label_agreement
+    assert 0.2 < measured.clear_share < 1
+    assert measured.failures(gate) == []
+    every = agreement(*given)
+    assert (every.clear_share, every.clear_label_agreement) == (1, measured.label_agreement)
+
+
+def test_clear_labels_that_are_lost_miss_the_gate_and_a_name_s_double_makes_none_unclear() -> None:
+    rng, gate = np.random.default_rng(0), GATES["fp16"]
+    reference, text = _unit(rng.normal(size=(1000, 8))), _unit(rng.normal(size=(5, 8))).astype(np.float32)
+    lost = reference.copy()
+    lost[:20] *= -1
+    measured = agreement(_as_features(reference), _as_features(lost), text, gate.reach)
+    assert any("clear label agreement is 0.9" in failure for failure in measured.failures(gate))
+    doubled = np.concatenate([text, text[2:3]])
+    again = agreement(_as_features(reference), _as_features(lost), doubled, gate.reach)
+    assert again.clear_share == pytest.approx(measured.clear_share)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def _as_features(patches: np.ndarray) -> np.ndarray:
+    """Return patches [n, D] as features float32 [1, D, n, 1]."""
+    return np.ascontiguousarray(patches.T[None, :, :, None], dtype=np.float32)
+
+
 def test_features_that_are_not_finite_fail_every_gate() -> None:
     reference, text = features(0), features(1)[0, :, 0].T
     broken = reference.copy()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ovsdino_runtime.backends.trt import TrtBackend, open_trt
 from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.engine_trust import trust
 from ovsdino_runtime.engines import engine_name, sidecar_of
 from ovsdino_runtime.errors import BackendUnavailable, InferenceError
 from ovsdino_runtime.files import sha256_of
@@ -385,6 +386,7 @@ def test_a_plan_that_tensorrt_cannot_load_is_one_error(trt: StrictModule, bundle
     engine = write_engine(trt, bundle, "fp16")
     engine.write_bytes(b"some other file")
     _rewrite(engine, sha256=sha256_of(engine))
+    trust(sha256_of(engine), engine.name)
     assert "cannot load the engine: magic tag does not match" in _refusal(bundle)
 
 

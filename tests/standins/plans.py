@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ovsdino_runtime.backends.trt import machine_of
 from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.engine_trust import trust
 from ovsdino_runtime.engines import GRAPHS, engine_name, sidecar_of
 from ovsdino_runtime.files import sha256_of
 from ovsdino_runtime.sidecar import BatchProfile, Precision, Sidecar
@@ -21,8 +22,9 @@ def write_engine(
     profile: BatchProfile | None = None,
     hardware_compatible: bool = False,
     version_compatible: bool = False,
+    trusted: bool = True,
 ) -> Path:
-    """Write an engine of a bundle's graph and its sidecar, and return where."""
+    """Write an engine of a bundle's graph and its sidecar, trusted or not, and return where."""
     profile = profile or BatchProfile()
     folder = folder or bundle.path / "engines"
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +43,8 @@ def write_engine(
         version_compatible=version_compatible,
     )
     sidecar_of(path).write_text(sidecar.to_json())
+    if trusted:
+        trust(sidecar.sha256, path.name)
     return path
 
 

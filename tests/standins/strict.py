@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.standins.overloads import overloads
+
 LISTINGS = Path(__file__).parent / "tensorrt_api"
 RELEASES = ("10.3", "10.13", "10.16", "11.4")
 _DEFAULT = object()
@@ -164,10 +166,28 @@ def _bind(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> list[Any]:
-    """The arguments in the documented order; undocumented (overloaded) methods take them as they come."""
-    if signature is None:
-        assert not kwargs, f"{where} documents no names"
-        return list(args)
+    """The arguments in the documented order; of an overloaded method, in that of the first one they fit."""
+    if signature is not None:
+        return _bind_to(module, where, signature, instance, args, kwargs)
+    known = overloads(where, listing(module.__dict__["_release"])["names"])
+    assert known, f"{where} is overloaded, and the tests know none of its signatures"
+    for candidate in known:
+        try:
+            return _bind_to(module, where, candidate, instance, args, kwargs)
+        except TypeError:
+            continue
+    raise TypeError(f"{where}: incompatible arguments {args} {kwargs}; it is one of {'; '.join(known)}")
+
+
+def _bind_to(
+    module: StrictModule,
+    where: str,
+    signature: str,
+    instance: object,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> list[Any]:
+    """The arguments in the order of a signature, whose types they have."""
     documented = parameters(signature)
     parsed = inspect.Signature(
         [
@@ -216,6 +236,8 @@ def _is(module: StrictModule, annotation: str, value: Any) -> bool:  # noqa: PLR
         return hasattr(value, "__index__")
     if annotation in ("str", "bool"):
         return type(value).__name__ == annotation
+    if annotation in ("tuple", "list"):  # of lengths; the binding casts every one
+        return type(value).__name__ == annotation and all(hasattr(length, "__index__") for length in value)
     if annotation in ("buffer", "typing_extensions.Buffer"):
         return isinstance(value, (bytes, bytearray, memoryview))
     if annotation == "tensorrt.Dims":

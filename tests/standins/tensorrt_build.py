@@ -7,6 +7,8 @@ from typing import Any
 
 import onnx
 
+from tests.standins.tensorrt_faults import report, start_cuda
+
 MAGIC = b"stand-in plan\n"
 _KINDS = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow"), "ELEMENTWISE"),
@@ -209,6 +211,7 @@ class Config:
 
 class Builder:
     def __init__(self, module: Any, logger: Any) -> None:
+        start_cuda(module, logger)
         self._module, self._logger = module, logger
 
     def create_network(self, flags: int = 0) -> Any:
@@ -229,16 +232,9 @@ class Builder:
         if not told.profiles or "cannot build" in self._module.faults:
             self._logger.log(self._module.ILogger.ERROR, "could not find any\nimplementation")
             return None
-        monitor = told.progress_monitor
-        if monitor is not None:
-            monitor.phase_start("Building engine", None, 2)
-            monitor.phase_start("Tactics", "Building engine", 1)
-            go_on = monitor.step_complete("Tactics", 0)
-            monitor.phase_finish("Tactics")
-            monitor.step_complete("Building engine", 0)
-            monitor.phase_finish("Building engine")
-            if not go_on:
-                return None
+        tactics = self._module.faults.get("tactics", 1)
+        if told.progress_monitor is not None and not report(told.progress_monitor, tactics):
+            return None
         told._cache.__dict__["_behaviour"].content = f"timings of {self._module.__version__}".encode()
         header = {
             "tensorrt": self._module.__version__,

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 
 from tests.standins.tensorrt_build import _TYPES, MAGIC
+from tests.standins.tensorrt_faults import start_cuda
 
 _NUMPY = {"UINT8": np.uint8, "FLOAT": np.float32, "HALF": np.float16, "INT32": np.int32}
 _ACTIVATIONS = 4096
@@ -19,6 +20,7 @@ _ACTIVATIONS = 4096
 
 class Runtime:
     def __init__(self, module: Any, logger: Any) -> None:
+        start_cuda(module, logger)
         self._module, self._logger = module, logger
         self.engine_host_code_allowed = False
 
@@ -69,6 +71,8 @@ class Engine:
         return [tuple(shape) for shape in self.told["profile"][name]]
 
     def create_engine_inspector(self) -> Any:
+        if "no inspector" in self.module.faults:
+            return None
         return self.module.new("EngineInspector", Inspector(self))
 
     def create_execution_context(self, strategy: Any = None) -> Any:

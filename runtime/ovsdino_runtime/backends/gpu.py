@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +53,9 @@ def import_tensorrt() -> Any:
             f"there is no TensorRT here; on x86 {how_to_install('tensorrt')}; {_JETSON}"
         ) from error
     except (OSError, RuntimeError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
         raise BackendUnavailable(
-            f"TensorRT is installed but cannot be loaded ({first}); on x86 {how_to_install('tensorrt')} "
-            f"again; {_JETSON}"
+            f"TensorRT is installed but cannot be loaded ({_first_line(error)}); on x86 "
+            f"{how_to_install('tensorrt')} again; {_JETSON}"
         ) from error
     return tensorrt
 
@@ -74,18 +73,24 @@ def gpu_properties(runtime: Any) -> tuple[str, str, int]:
     """Return the first GPU's name, compute capability (`8.9`) and memory in bytes.
 
     Raises:
-        BackendUnavailable: there is no GPU, or its driver does not work.
+        BackendUnavailable: there is no GPU, or no driver, or it does not work.
     """
-    error, *count = runtime.cudaGetDeviceCount()
+    try:
+        error, *count = runtime.cudaGetDeviceCount()
+    except RuntimeError as failure:  # cuda-python looks for the driver's library at its first call
+        raise BackendUnavailable(_no_gpu(_first_line(failure))) from failure
     if int(error) != 0 or not count[0]:
-        reason = _text(runtime, error) if int(error) != 0 else "none is visible"
-        raise BackendUnavailable(
-            f"there is no NVIDIA GPU that CUDA can use here ({reason}); check nvidia-smi, "
-            "CUDA_VISIBLE_DEVICES and, in a container, that the GPU is passed through"
-        )
+        raise BackendUnavailable(_no_gpu(_text(runtime, error) if int(error) != 0 else "none is visible"))
     found = Cuda(runtime).call("cudaGetDeviceProperties", 0)
     name = found.name.split(b"\0")[0].decode("utf-8", "replace").strip()
     return name, f"{found.major}.{found.minor}", int(found.totalGlobalMem)
+
+
+def _no_gpu(reason: str) -> str:
+    return (
+        f"there is no NVIDIA GPU that CUDA can use here ({reason}); check nvidia-smi, CUDA_VISIBLE_DEVICES "
+        "and, in a container, that the GPU is passed through"
+    )
 
 
 class Cuda:
@@ -206,10 +211,32 @@ def collecting_logger(trt: Any) -> Any:
     return Messages()
 
 
+def start(trt: Any, kind: Literal["Builder", "Runtime"]) -> Any:
+    """Return a new `tensorrt.Builder` or `tensorrt.Runtime`, which starts CUDA.
+
+    Raises:
+        BackendUnavailable: CUDA does not start: the driver is too old, the GPU is not passed through, …
+    """
+    logger = collecting_logger(trt)
+    logger.errors = []
+    try:
+        return getattr(trt, kind)(logger)
+    except (TypeError, RuntimeError) as error:  # a TypeError where the library has returned nullptr
+        reason = last_error(trt) if logger.errors else _first_line(error)
+        raise BackendUnavailable(
+            f"TensorRT {trt.__version__} cannot start CUDA here: {reason}; check nvidia-smi, that the driver "
+            "serves this TensorRT's CUDA release and, in a container, that the GPU is passed through"
+        ) from error
+
+
 def last_error(trt: Any) -> str:
     """Return what TensorRT complained of last, as one line."""
     errors = collecting_logger(trt).errors
     return " ".join(errors[-1].split()) if errors else "TensorRT gave no reason"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _text(runtime: Any, error: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ovsdino_runtime.backends import Backend
-from ovsdino_runtime.backends.ort import import_onnxruntime, open_ort
+from ovsdino_runtime.backends.ort import CUDA_WAS_ASKED_FOR, import_onnxruntime, open_ort
 from ovsdino_runtime.backends.trt import TrtBackend, open_trt
 from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, IMAGE_GRAPH_INT8, Bundle
@@ -17,7 +17,8 @@ from ovsdino_runtime.sidecar import Precision
 
 DeviceChoice = Literal["auto", "cpu", "cuda", "tensorrt"]
 PrecisionChoice = Literal["auto", "fp16", "fp32", "int8"]
-_GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu/igpu0")  # of NVIDIA's driver, of a Jetson's
+# Of NVIDIA's driver, of a Jetson's, and of Windows's where Linux runs in it (WSL 2).
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu/igpu0", "/dev/dxg")
 
 
 def choose_backend(
@@ -27,14 +28,15 @@ def choose_backend(
 
     Args:
         bundle: the bundle.
-        device: `cpu`, `cuda` and `tensorrt` are held to. `auto` takes TensorRT where an engine matches,
-            else CUDA where it works, else the CPU; where there is an NVIDIA GPU, the note says which
-            and why.
+        device: `cpu`, `cuda` and `tensorrt` are held to. `auto` takes TensorRT where an engine matches and
+            is trusted, else CUDA where it works, else the CPU; where there is an NVIDIA GPU or an engine,
+            the note says which, and why none before it.
         precision: `fp16`, `fp32` and `int8` are held to; `int8` is for the CPU alone. `auto` takes FP16
             on a GPU where the bundle has an engine or a graph of it, and FP32 elsewhere.
 
     Raises:
-        BackendUnavailable: the device or the precision cannot be had, or there is no ONNX Runtime.
+        BackendUnavailable: the device or the precision cannot be had, or there is no ONNX Runtime; with
+            `auto` the message says what was wrong with each device.
         BundleError: the graph cannot be loaded, or takes other windows than the manifest says.
         ValueError: no such device or precision.
     """
@@ -82,24 +84,21 @@ def _best(bundle: Bundle, precision: PrecisionChoice, wanted: Precision | None) 
         else:
             return engine, _because(engine)
     try:
-        providers = import_onnxruntime().get_available_providers()
+        import_onnxruntime()
     except BackendUnavailable as error:
         raise BackendUnavailable(f"{passed_over}; and for CUDA and the CPU {error}") from error
-    if "CUDAExecutionProvider" in providers:
-        try:
-            backend, note = _cuda(bundle, precision)
-        except BackendUnavailable:
-            pass
-        else:
-            return backend, f"running on CUDA: {passed_over}" + (f"; {note}" if note else "")
-    note = None
-    if gpu_is_here():
-        note = (
-            f"running on the CPU: ONNX Runtime cannot use the GPU here; --device cuda says why; {passed_over}"
-        )
-    elif engine_files(bundle):
-        note = f"running on the CPU: {passed_over}"
-    return _cpu(bundle, precision), note
+    try:
+        backend, note = _cuda(bundle, precision)
+    except BackendUnavailable as error:
+        passed_over += f"; CUDA cannot serve it: {str(error).removeprefix(CUDA_WAS_ASKED_FOR)}"
+    else:
+        return backend, f"running on CUDA: {passed_over}" + (f"; {note}" if note else "")
+    try:
+        backend = _cpu(bundle, precision)
+    except BackendUnavailable as error:
+        raise BackendUnavailable(f"{error}; {passed_over}") from error
+    worth_a_word = gpu_is_here() or engine_files(bundle)  # else nobody expects more than the CPU
+    return backend, f"running on the CPU: {passed_over}" if worth_a_word else None
 
 
 def _because(backend: TrtBackend) -> str:

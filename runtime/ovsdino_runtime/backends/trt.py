@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovsdino_runtime.backends.gpu import driver_version, gpu_properties, import_cuda, import_tensorrt
 from ovsdino_runtime.backends.trt_engine import TrtEngine
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.engines import EngineFile, build_command, find_engine
+from ovsdino_runtime.engines import EngineFile, build_command, read_engine
 from ovsdino_runtime.errors import BackendUnavailable, InferenceError
 from ovsdino_runtime.sidecar import Machine, Precision
 
@@ -28,6 +28,11 @@ class TrtBackend:
     def __init__(self, engine: TrtEngine, file: EngineFile) -> None:
         self.name = f"tensorrt-{file.sidecar.precision}"
         self.file, self.engine = file, engine
+
+    @property
+    def engine_sha256(self) -> str:
+        """SHA-256 of the engine's file, which was checked when it was read."""
+        return self.file.sidecar.sha256
 
     def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return L2-normalised features, float32 [B, D, h, w], for uint8 windows [B, S, S, 3].
@@ -78,12 +83,12 @@ def open_trt(bundle: Bundle, precision: Precision | None = None, *, cuda_graphs:
         cuda_graphs: whether batch sizes are recorded and replayed.
 
     Raises:
-        BackendUnavailable: something is missing here, no engine matches, or it cannot be loaded.
+        BackendUnavailable: something is missing here, no engine matches or is trusted, or it does not load.
     """
     trt, runtime = import_tensorrt(), import_cuda()
-    file = find_engine(bundle, machine_of(trt, runtime), precision)
+    file, plan = read_engine(bundle, machine_of(trt, runtime), precision)
     engine = TrtEngine(
-        file.path.read_bytes(),
+        plan,
         trt,
         runtime,
         cuda_graphs=cuda_graphs,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ovsdino_runtime.backends.gpu import Cuda, collecting_logger, last_error
+from ovsdino_runtime.backends.gpu import Cuda, last_error, start
 from ovsdino_runtime.backends.trt_lane import EngineTime, Lane, Recording
 from ovsdino_runtime.errors import BackendUnavailable, InferenceError
 from ovsdino_runtime.sidecar import BatchProfile
@@ -69,10 +69,11 @@ class TrtEngine:
             host_code: whether the plan may bring its own runtime, as version-compatible ones do.
 
         Raises:
-            BackendUnavailable: TensorRT does not take it, or it has other inputs and outputs.
+            BackendUnavailable: CUDA does not start, TensorRT does not take the plan, or it has other inputs
+                and outputs.
         """
         self._cuda, self._trt, self._recording = Cuda(runtime), trt, Recording(cuda_graphs)
-        self._runtime = trt.Runtime(collecting_logger(trt))
+        self._runtime = start(trt, "Runtime")
         if host_code:
             self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -108,8 +109,10 @@ class TrtEngine:
         return found[True][0], found[False][0]
 
     def inspect(self) -> str:
-        """Return what TensorRT's inspector says of the layers, as JSON text."""
+        """Return what TensorRT's inspector says of the layers, as JSON text; empty where it gives none."""
         inspector = self._engine.create_engine_inspector()
+        if inspector is None:
+            return ""
         return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def run(self, batch: NDArray[np.generic]) -> NDArray[np.generic]:
