@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from torch import Tensor
 from ovsdino.checkpoint import load_checkpoint
 from ovsdino.model import OVSDINO
 from ovsdino.teacher import Teacher
-from ovsdino_runtime.errors import CheckpointError
+from ovsdino_runtime.errors import CheckpointError, InferenceError, OvsDinoError
+
+_REMEDY = "free memory, or compute on another device"
 
 
 class TorchBackend:
@@ -36,6 +40,7 @@ class TorchBackend:
         Raises:
             CheckpointError: the model has no encoder and no SAM is given, or a linear head, which has no use
                 for one.
+            InferenceError: the device has no room for the model, or cannot be used.
         """
         if sam is None and not model.config.encoder:
             raise CheckpointError(
@@ -46,12 +51,13 @@ class TorchBackend:
             raise CheckpointError(
                 "the model has a linear head, which has no use for SAM's features; leave out --sam"
             )
-        self.model = model.eval().to(device)
         self.name = f"torch-{device}" if sam is None else f"torch-{device}-sam"
         self._device = device
         self._sam = sam
-        if sam is not None:
-            sam.to(torch.device(device))
+        with told_in_a_line(self.name, "to take the model", _REMEDY):
+            self.model = model.eval().to(device)
+            if sam is not None:
+                sam.to(torch.device(device))
 
     @classmethod
     def open(
@@ -65,8 +71,12 @@ class TorchBackend:
         return cls(load_checkpoint(checkpoint, backbone_weights)[0], device, sam)
 
     def features(self, windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return L2-normalised features, float32 [B, D, h, w], for uint8 windows [B, S, S, 3]."""
-        with torch.inference_mode():
+        """Return L2-normalised features, float32 [B, D, h, w], for uint8 windows [B, S, S, 3].
+
+        Raises:
+            InferenceError: PyTorch fails: out of memory, for instance.
+        """
+        with told_in_a_line(self.name, f"on {len(windows)} windows", _REMEDY), torch.inference_mode():
             parts = [self._embedded(torch.from_numpy(window[None])).cpu() for window in windows]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
@@ -75,6 +85,37 @@ class TorchBackend:
         structure = None if self._sam is None else self._sam.features(enlarged(window, self._sam.image_px))
         embeddings: Tensor = self.model(window, structure=structure).embeddings
         return embeddings
+
+
+@contextmanager
+def told_in_a_line(
+    name: str, doing: str, remedy: str, kinds: tuple[type[Exception], ...] = (RuntimeError, MemoryError)
+) -> Iterator[None]:
+    """Turn what PyTorch raises into one line.
+
+    Args:
+        name: the backend's.
+        doing: what it was to do: "on 3 windows".
+        remedy: what to do about it.
+        kinds: what is turned; lack of memory and of a device are RuntimeErrors.
+
+    Raises:
+        InferenceError: PyTorch failed.
+    """
+    try:
+        yield
+    except OvsDinoError:
+        raise
+    except kinds as error:
+        raise InferenceError(f"{name} failed {doing}: {_reason(error)}; {remedy}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what PyTorch says, and the next where that only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def enlarged(windows: Tensor, side: int) -> Tensor:

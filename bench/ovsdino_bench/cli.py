@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -56,17 +55,19 @@ def compare(
     as_json: o.Json = False,
 ) -> None:
     """Say what changed from one model, or report of latency or parity, to another beyond the noise."""
+    from ovsdino_bench.report import json_text
+
     if before.suffix == ".json" or after.suffix == ".json":
         from ovsdino_bench.comparing import compare_files
 
         changes, text = compare_files(before, after)
-        typer.echo(json.dumps(changes, indent=2) if as_json else text)
+        typer.echo(json_text(changes) if as_json else text)
         return
     from ovsdino_bench.counts import ImageCounts, gain
     from ovsdino_bench.tables import gain_table
 
     found = gain(ImageCounts.load(before), ImageCounts.load(after), block)
-    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else gain_table(found))
+    typer.echo(json_text(found.as_dict()) if as_json else gain_table(found))
 
 
 @app.command()
@@ -109,6 +110,7 @@ def merging(
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each.")] = 5,
 ) -> None:
     """Time window scores to labels, against the usual C x H x W logits in PyTorch; prints JSON."""
+    from ovsdino_bench.documents import SCHEMAS, as_document
     from ovsdino_bench.machine import machine
 
     with needing("bench", "timing the usual way"):
@@ -119,8 +121,13 @@ def merging(
     sizes = [o.parse_size(text) for text in size]
     segmenter = Segmenter.open(o.opened(bundle).path, "cpu")
     timings = time_merging(segmenter, load_image(image), sizes, vocabulary, runs)
-    report = {"machine": machine(), "timings": [item.as_dict() for item in timings]}
-    typer.echo(json.dumps(report, indent=2))
+    report = {
+        "kind": "merging",
+        "schema": SCHEMAS["merging"],
+        "machine": machine(),
+        "timings": [item.as_dict() for item in timings],
+    }
+    typer.echo(as_document(report))
 
 
 def main() -> None:

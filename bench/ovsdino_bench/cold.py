@@ -43,7 +43,7 @@ def start_cold(
     Args:
         name: of the way, see `open_way`.
         bundle: its folder.
-        source: the checkpoint that alternatives run.
+        source: the checkpoint that alternatives run, known to be the bundle's.
         picture: the file.
         classes: `names` or `vocabulary`.
 
@@ -89,7 +89,7 @@ def _child(task: dict[str, Any]) -> dict[str, Any]:
 
     checkpoint = task["checkpoint"]
     source = checkpoint and CheckpointSource(path=Path(checkpoint), backbone_weights=task["backbone_weights"])
-    way = open_way(task["name"], Bundle.open(Path(task["bundle"])), source)
+    way = open_way(task["name"], Bundle.open(Path(task["bundle"])), source, known=True)
     asked = task["classes"]
     classes = vocabulary(asked["vocabulary"]) if "vocabulary" in asked else asked["names"]
     opened = time.perf_counter()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,25 @@ from ovsdino_bench.confusions import Confusions
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import atomic_file
 from ovsdino_runtime.metrics import iou_per_class, mean_iou
+
+# What NumPy and zipfile raise on damaged files: flipped bits may name another compression, a password
+# (RuntimeError), a shape beyond memory, or break the text of an array's header.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +81,7 @@ class ImageCounts:
                     counts = Confusions(images=images.size, classes=names.size, entries=data["entries"])
                 else:
                     counts = Confusions.of(data["counts"].astype(np.int64, casting="same_kind"))
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            EOFError,
-            zipfile.BadZipFile,
-        ) as error:
+        except _DAMAGE as error:
             raise DataError(
                 f"{path} holds no confusion counts ({error}); `ovsdino-bench accuracy --counts` writes them"
             ) from error
@@ -86,7 +100,7 @@ class Gain:
     Attributes:
         miou: mean IoU of both.
         interval_95: interval of the difference; both models see the same draws of frames.
-        iou: by class, the difference; NaN where a class never occurs.
+        iou: by class, the difference; NaN where a class never occurs, as all three are where none does.
     """
 
     miou: tuple[float, float]
@@ -102,10 +116,10 @@ class Gain:
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON takes them; null where a class never occurs."""
         return {
-            "miou": list(self.miou),
-            "gain_interval_95": list(self.interval_95),
+            "miou": [_or_null(value) for value in self.miou],
+            "gain_interval_95": [_or_null(end) for end in self.interval_95],
             "beyond_noise": self.beyond_noise,
-            "iou_gain": {name: value if np.isfinite(value) else None for name, value in self.iou.items()},
+            "iou_gain": {name: _or_null(value) for name, value in self.iou.items()},
         }
 
 
@@ -145,3 +159,7 @@ def _first_difference(before: ImageCounts, after: ImageCounts, what: str) -> str
         if one != other:
             return f"{one!r} and {other!r}"
     return f"{len(ours)} and {len(theirs)} of them"
+
+
+def _or_null(value: float) -> float | None:
+    return value if np.isfinite(value) else None

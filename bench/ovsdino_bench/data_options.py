@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -15,6 +17,21 @@ from ovsdino_runtime.extras import needing
 from ovsdino_runtime.queries import parse_classes, read_classes_file
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what the system refuses, as too long a name or somebody else's folder, into one line.
+
+    Raises:
+        DataError: it refuses something.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else " the data"
+        raise DataError(f"cannot read{where}: {error.strerror or error}; check the path") from error
+
+
+@_reading()
 def benchmarks_of(
     datasets: Sequence[str],
     data: str | None,
@@ -47,9 +64,7 @@ def benchmarks_of(
     if prompts is not None:
         if not found:
             raise typer.BadParameter("--prompts goes with --dataset; in --classes write label=prompt|prompt")
-        path = Path(prompts)
-        requests = read_classes_file(path) if path.is_file() else parse_classes(prompts)
-        found = with_prompts(found, requests)
+        found = with_prompts(found, _requests(prompts))
     if data is not None:
         found.append(_own(data, classes, partial=partial))
     elif classes is not None:
@@ -74,10 +89,24 @@ def _own(data: str, classes: str | None, *, partial: bool) -> Benchmark:
         return own_data(data, objects, names)
     if classes is None:
         raise typer.BadParameter("a folder's labels are numbers; name them with --classes")
-    path = Path(classes)
-    is_file = "," not in classes and path.is_file()
-    if not is_file and "," not in classes and (path.suffix == ".txt" or "/" in classes):
+    looks_like_a_file = "," not in classes and (classes.endswith(".txt") or "/" in classes)
+    if looks_like_a_file and not _is_file(classes):
         raise DataError(f"there is no file of class names at {classes}")
-    given = read_classes_file(path) if is_file else parse_classes(classes)
+    given = _requests(classes)
     images, left_out = open_folder(Path(data), given, partial=partial)
     return own_data(data, images, given, left_out)
+
+
+def _requests(text: str) -> tuple[str, ...]:
+    """Return the requests in a text, or in the file that it names."""
+    return read_classes_file(Path(text)) if _is_file(text) else parse_classes(text)
+
+
+def _is_file(text: str) -> bool:
+    """Return whether a text names a file; one that is too long for a name does not."""
+    try:
+        return Path(text).is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise

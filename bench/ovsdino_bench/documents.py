@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import atomic_file
 
 Document = Mapping[str, Any]
-SCHEMAS: Mapping[str, int] = {"accuracy": accuracy_report.SCHEMA, "latency": 1, "parity": 1}
+SCHEMAS: Mapping[str, int] = {"accuracy": accuracy_report.SCHEMA, "latency": 1, "parity": 1, "merging": 1}
+SHOWN = ("accuracy", "latency", "parity")  # the kinds that tables, pages and comparisons take
 _SIZE = sh.listed(sh.positive, least=2, most=2)
 _FIGURES = {
     "observations_ms": sh.listed(sh.positive, least=1),
@@ -23,7 +24,8 @@ _FIGURES = {
 _ENGINE = sh.record({"observations_ms": sh.listed(sh.positive, least=1), "p50": sh.number})
 _OBSERVED = {"observations_ms": sh.listed(sh.number)}
 _STAGES = {stage: sh.record({"p50": sh.number}, _OBSERVED) for stage in STAGES}
-_AGREEING = sh.record({"way": sh.text, **sh.fields(("label_agreement", "cosine_mean"), sh.number)})
+_COSINE = sh.optional(sh.number)  # null where a form's features are not finite
+_AGREEING = sh.record({"way": sh.text, "label_agreement": sh.number, "cosine_mean": _COSINE})
 _START = sh.record(sh.fields(("total_ms", "open_ms"), sh.number))
 _SHAPES: Mapping[str, sh.Shape] = {
     "latency": sh.record(
@@ -89,7 +91,8 @@ _SHAPES: Mapping[str, sh.Shape] = {
                 sh.record(
                     {
                         "form": sh.text,
-                        **sh.fields(("label_agreement", "cosine_mean", "cosine_p1"), sh.number),
+                        "label_agreement": sh.number,
+                        **sh.fields(("cosine_mean", "cosine_p1"), _COSINE),
                         "delta_miou_points": sh.optional(sh.number),
                     }
                 )
@@ -97,27 +100,48 @@ _SHAPES: Mapping[str, sh.Shape] = {
             "classes": sh.listed(sh.text),
         }
     ),
+    "merging": sh.record(
+        {
+            "timings": sh.listed(
+                sh.record(
+                    {
+                        "size_hw": _SIZE,
+                        "classes": sh.text,
+                        **sh.fields(("planes", "different_px"), sh.number),
+                        **sh.fields(("exact_ms", "usual_ms"), sh.listed(sh.positive, least=1)),
+                        "usual_to_exact": sh.record(sh.fields(("min", "median", "max"), sh.number)),
+                    }
+                )
+            )
+        }
+    ),
 }
 
 
-def read_document(path: Path) -> tuple[str, list[Document]]:
+def read_document(path: Path, kinds: Sequence[str] = SHOWN) -> tuple[str, list[Document]]:
     """Return the kind of a report, and the report; accuracy of several data sets is several.
 
+    Args:
+        path: the file.
+        kinds: those that are wanted.
+
     Raises:
-        DataError: it cannot be read, is no report, or of another schema.
+        DataError: it cannot be read, is no report of these kinds, or of another schema.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the report {path} ({error}); check the path") from error
     kind = _kind(document)
-    if kind is None:
+    if kind is None or kind not in kinds:
+        found = "" if kind is None else f", but of {kind}"
         raise DataError(
-            f"{path} is no report of {', '.join(SCHEMAS)}; write one with the command of that name"
+            f"{path} is no report of {', '.join(kinds)}{found}; write one with the command of that name"
         )
     if kind == "accuracy":
         return kind, [dict(report) for report in accuracy_report.read_reports(path)]
-    schema = document.get("schema")
+    # the first reports of merging named neither kind nor schema
+    schema = document.get("schema", 1 if kind == "merging" and "kind" not in document else None)
     if schema != SCHEMAS[kind]:
         raise DataError(
             f"{path} is a report of {kind} of schema {schema!r}, this version reads {SCHEMAS[kind]}; measure "
@@ -131,8 +155,8 @@ def read_document(path: Path) -> tuple[str, list[Document]]:
 
 
 def as_document(report: Document) -> str:
-    """Return a report as JSON."""
-    return json.dumps(report, indent=2)
+    """Return a report as JSON; a figure that is not finite is null."""
+    return accuracy_report.json_text(report)
 
 
 def save_document(report: Document, path: Path) -> None:
@@ -146,10 +170,12 @@ def save_document(report: Document, path: Path) -> None:
 
 
 def _kind(document: object) -> str | None:
-    """Return the kind; reports of accuracy and parity did not always name it."""
+    """Return the kind; reports of accuracy, parity and merging did not always name it."""
     if not isinstance(document, dict):
         return None
     named = document.get("kind")
     if named is not None:
         return named if isinstance(named, str) and named in SCHEMAS else None
-    return "parity" if "forms" in document else "accuracy"  # whose reader says what is wrong with it
+    if "forms" in document:
+        return "parity"
+    return "merging" if "timings" in document else "accuracy"  # whose reader says what is wrong with it

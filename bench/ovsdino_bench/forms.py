@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+from ovsdino_bench.failures import Failures
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
-from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.errors import BackendUnavailable, BundleError, OvsDinoError
 from ovsdino_runtime.extras import needing
 
 
@@ -19,7 +21,8 @@ class FormKind:
 
     Attributes:
         precision: whose gates it must meet.
-        open: opens it; raises BackendUnavailable where it cannot be had.
+        open: opens it; raises BackendUnavailable where it cannot be had, and another OvsDinoError where it
+            is there and broken.
         what: for people.
     """
 
@@ -38,7 +41,13 @@ def _emulated(bundle: Bundle) -> Backend:
         import onnx  # noqa: PLC0415 - optional
 
         from ovsdino_export.half_arithmetic import HalfBackend  # noqa: PLC0415
-    return HalfBackend(onnx.load(bundle.file(IMAGE_GRAPH_FP16)))
+    path = bundle.file(IMAGE_GRAPH_FP16)
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's exceptions have no common base but Exception
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise BundleError(f"onnx cannot load {path}: {first}; derive or export it again") from error
+    return HalfBackend(model)
 
 
 FORMS: Mapping[str, FormKind] = {
@@ -70,10 +79,37 @@ FORMS: Mapping[str, FormKind] = {
 }
 
 
+@runtime_checkable
+class _EngineBackend(Protocol):
+    """A backend whose features a TensorRT engine computes."""
+
+    @property
+    def engine_sha256(self) -> str:
+        """The engine file's SHA-256."""
+
+
+def engine_hashes(backends: Mapping[str, Backend]) -> dict[str, str]:
+    """Return the SHA-256 of the engines of those backends, by name, that run TensorRT; it may be empty.
+
+    A bundle's manifest does not list them, since each is of one machine.
+    """
+    return {
+        name: backend.engine_sha256
+        for name, backend in backends.items()
+        if isinstance(backend, _EngineBackend)
+    }
+
+
 def runnable(
-    bundle: Bundle, names: Sequence[str] = tuple(FORMS)
+    bundle: Bundle, failures: Failures, names: Sequence[str] = tuple(FORMS)
 ) -> tuple[dict[str, Backend], dict[str, str]]:
-    """Return those of some forms that run here, opened, and for the others why they do not."""
+    """Return those of some forms that run here, opened, and for the others why they cannot be had.
+
+    Args:
+        bundle: the bundle.
+        failures: takes those that are there and broken, as a graph that does not load.
+        names: of `FORMS`.
+    """
     opened: dict[str, Backend] = {}
     missing: dict[str, str] = {}
     for name in names:
@@ -81,4 +117,6 @@ def runnable(
             opened[name] = FORMS[name].open(bundle)
         except BackendUnavailable as error:
             missing[name] = str(error)
+        except OvsDinoError as error:
+            failures.add(name, "opening it", error)
     return opened, missing

@@ -86,8 +86,18 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
+        """Close the file.
+
+        Raises:
+            OutputError: it cannot be written, and no other error is under way.
+        """
+        if self._file is None:
+            return
+        try:
             self._file.close()
+        except OSError as failure:  # closing writes again what could not be written
+            if error is None:
+                raise self._unwritten(failure) from failure
 
     def add(self, result: ImageResult) -> None:
         """Write what an image gave.
@@ -102,9 +112,11 @@ class Journal:
             self._file.write(_line(result.as_dict()))
             self._file.flush()
         except OSError as error:
-            raise OutputError(
-                f"cannot write {self._path}: {error.strerror}; free space and run the command again"
-            ) from error
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: OSError) -> OutputError:
+        reason = error.strerror or error
+        return OutputError(f"cannot write {self._path}: {reason}; free space and run the command again")
 
 
 def _line(data: Mapping[str, Any]) -> str:

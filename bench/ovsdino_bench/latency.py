@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from ovsdino_bench.failures import OF_ONE, Failures
 from ovsdino_bench.spread import pair_ratios, summary
 from ovsdino_bench.ways import STAGES, Classes, Way
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.preprocess import load_image, resize
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ def time_ways(
     sizes_hw: Sequence[tuple[int, int]],
     runs: int,
     warmup: int,
+    failures: Failures,
 ) -> list[Timed]:
     """Time every way on every size, in turn.
 
@@ -57,31 +61,59 @@ def time_ways(
         ways: what is timed.
         image: the picture.
         classes: names, or a vocabulary.
-        sizes_hw: sizes that it is resized to first; the picture as it is if there are none.
+        sizes_hw: sizes that it is resized to first, and kept as PNG; the picture as it is if there are none.
         runs: counted rounds.
         warmup: rounds before, that are not counted.
+        failures: takes a way that fails; it is left out from there, and on that size without any figure.
 
     Raises:
-        ImageError, InferenceError, VocabularyError: see `Segmenter`.
+        ImageError, VocabularyError: see `Segmenter`.
     """
     pixels = load_image(image)
     found: list[Timed] = []
     sizes = [*sizes_hw] or [(pixels.shape[0], pixels.shape[1])]
-    with tempfile.TemporaryDirectory(prefix="ovsdino-bench.") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="ovsdino-bench.") as place:
+        folder = Path(place)
         for size_hw in sizes:
             picture = image
             if sizes_hw:
-                picture = folder / f"picture{image.suffix.lower() or '.png'}"
+                picture = folder / "picture.png"
                 Image.fromarray(resize(pixels, size_hw)).save(picture)
-            rounds = [
-                [way.run(picture, classes, folder) for way in ways]
-                for _ in tqdm(range(warmup + runs), f"{size_hw[1]}x{size_hw[0]}", unit="round")
-            ][warmup:]
-            for place, way in enumerate(ways):
-                stages = {stage: tuple(row[place][stage] for row in rounds) for stage in STAGES}
-                found.append(Timed(way=way.name, size_hw=size_hw, stages=stages))
+            shown = f"{size_hw[1]}x{size_hw[0]}"
+
+            def run(way: Way, picture: Path = picture) -> dict[str, float]:
+                return way.run(picture, classes, folder)
+
+            for name, rows in in_turn(ways, run, runs, warmup, shown, failures).items():
+                stages = {stage: tuple(row[stage] for row in rows) for stage in STAGES}
+                found.append(Timed(way=name, size_hw=size_hw, stages=stages))
     return found
+
+
+def in_turn(
+    ways: Sequence[Way], work: Callable[[Way], T], runs: int, warmup: int, during: str, failures: Failures
+) -> dict[str, list[T]]:
+    """Return what some work gave by way in every counted round: A B A B.
+
+    Args:
+        ways: what does it.
+        work: the work.
+        runs: counted rounds.
+        warmup: rounds before, that are not counted.
+        during: what it is, for people: "1920x1080", "batch 8".
+        failures: takes a way that fails, which is left out with all that it gave before.
+    """
+    given: dict[str, list[T]] = {way.name: [] for way in ways}
+    for _ in tqdm(range(warmup + runs), during, unit="round"):
+        for way in ways:
+            if way.name not in given:
+                continue
+            try:
+                given[way.name].append(work(way))
+            except OF_ONE as error:
+                failures.add(way.name, during, error)
+                del given[way.name]
+    return {name: found[warmup:] for name, found in given.items()}
 
 
 def ratios_to_the_first(timed: Sequence[Timed]) -> list[dict[str, Any]]:
@@ -97,7 +129,9 @@ def ratios_to_the_first(timed: Sequence[Timed]) -> list[dict[str, Any]]:
     return found
 
 
-def time_batches(ways: Sequence[Way], batches: Sequence[int], runs: int, warmup: int) -> list[dict[str, Any]]:
+def time_batches(
+    ways: Sequence[Way], batches: Sequence[int], runs: int, warmup: int, failures: Failures
+) -> list[dict[str, Any]]:
     """Return windows a second by way and batch size, timed in turn; copies to and from a GPU are included.
 
     Args:
@@ -105,28 +139,25 @@ def time_batches(ways: Sequence[Way], batches: Sequence[int], runs: int, warmup:
         batches: windows in a batch.
         runs: counted rounds.
         warmup: rounds before, that are not counted.
+        failures: takes a way that fails with a batch, which is left out.
 
     Raises:
         DataError: an engine does not take a batch.
-        InferenceError: a backend fails.
     """
     check_batches(ways, batches)
-    found = []
-    for batch in tqdm(batches, "batches", unit="size", disable=not batches):
+    found: list[dict[str, Any]] = []
+    for batch in batches if ways else ():
         windows = noise(ways[0], batch)
-        times: list[list[float]] = []
-        for _ in range(warmup + runs):
-            row = []
-            for way in ways:
-                start = time.perf_counter()
-                way.segmenter.backend.features(windows)
-                row.append(1000 * (time.perf_counter() - start))
-            times.append(row)
-        for place, way in enumerate(ways):
-            observed = [row[place] for row in times[warmup:]]
-            figures = figures_of(observed)
+
+        def run(way: Way, windows: NDArray[np.uint8] = windows) -> float:
+            start = time.perf_counter()
+            way.segmenter.backend.features(windows)
+            return 1000 * (time.perf_counter() - start)
+
+        for name, times in in_turn(ways, run, runs, warmup, f"batch {batch}", failures).items():
+            figures = figures_of(times)
             rate = round(1000 * batch / figures["p50"], 3) if figures["p50"] else None
-            found.append({"way": way.name, "batch": batch, "windows_per_s": rate, **figures})
+            found.append({"way": name, "batch": batch, "windows_per_s": rate, **figures})
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,9 @@ def cautions(before: Document, after: Document) -> list[str]:
         for when, report in (("before", before), ("after", after))
         for mark in report["marks"]
     ]
-    if before.get("machine") != after.get("machine"):
-        found.append("the machines or their packages differ")
+    machines = before.get("machine"), after.get("machine")
+    if machines[0] != machines[1]:
+        found.append(f"the machines or their packages differ{_in_what(*machines)}")
     if (before.get("image"), before.get("classes")) != (after.get("image"), after.get("classes")):
         found.append("the pictures or the classes differ")
     if any(
@@ -137,6 +138,14 @@ def _in_both(
 
 def _way_and_batch(item: Document) -> tuple[Any, ...]:
     return item["way"], item["batch"]
+
+
+def _in_what(before: Any, after: Any) -> str:
+    """Return in what two machines differ, as the end of a sentence."""
+    if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
+        return ""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return f": {', '.join(names)}"
 
 
 def _observed(figures: Document) -> Sequence[float]:

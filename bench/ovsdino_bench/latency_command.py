@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from ovsdino_bench import options as o
-from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.errors import DataError, InferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ovsdino_bench.failures import Failures
     from ovsdino_bench.measured import CheckpointSource
     from ovsdino_bench.ways import Way
     from ovsdino_runtime.bundle import Bundle
@@ -57,8 +58,11 @@ def latency(
 ) -> None:
     """Time a bundle's forms by stage and end to end, beside PyTorch in the same run if asked for."""
     from ovsdino_bench.agreement import agreement_with
+    from ovsdino_bench.cpu_telemetry import load_now
     from ovsdino_bench.documents import as_document, save_document
     from ovsdino_bench.engine_times import time_engines
+    from ovsdino_bench.failures import Failures
+    from ovsdino_bench.forms import engine_hashes
     from ovsdino_bench.latency import check_batches, time_batches, time_ways
     from ovsdino_bench.latency_report import latency_report, latency_table
     from ovsdino_bench.machine import machine, typed_command
@@ -72,7 +76,7 @@ def latency(
     sizes = [o.parse_size(text) for text in size or ()]
     counts = [_batch(text) for text in batches.split(",") if text.strip()]
     source = _source(against, checkpoint, backbone_weights)
-    described = machine()
+    load, described = load_now(), machine()  # of the time before this command's own work
     load_image(image)  # a picture that cannot be read ends the run before models are loaded
     asked: Any
     if vocabulary is not None:
@@ -80,15 +84,23 @@ def latency(
     else:
         asked = list(vocabularies.parse_classes(classes or ""))
     opened = o.opened(bundle)
-    ways = _ways(opened, _names(form), _names(against), source)
+    failures = Failures()
+    ways = _ways(opened, _names(form), _names(against), source, failures)
+    checkpoint_sha256 = None if source is None else _weights_sha256(source)
     check_batches(ways, counts)
     question = ways[0].segmenter.ask(asked)
-    agreement = None if reference is None else agreement_with(reference, ways, opened)
-    with Watch() as watch:
-        timed = time_ways(ways, image, asked, sizes, runs, warmup)
-        throughput = time_batches(ways, counts, runs, warmup)
-        engines = time_engines(ways, counts, runs, warmup)
-        started = _cold(ways, cold, opened.path, source, image, classes=asked, vocabulary=vocabulary)
+    agreement = None if reference is None else agreement_with(reference, ways, opened, failures)
+    with Watch(load) as watch:
+        timed = time_ways(ways, image, asked, sizes, runs, warmup, failures)
+        if not timed:
+            _complain(failures)
+            raise InferenceError(f"none of {len(ways)} ways could be timed; see the errors above")
+        able = [way for way in ways if any(item.way == way.name for item in timed)]
+        throughput = time_batches(able, counts, runs, warmup, failures)
+        engines = time_engines(able, counts, runs, warmup, failures)
+        started = _cold(
+            able, cold, opened.path, source, image, classes=asked, vocabulary=vocabulary, failures=failures
+        )
     report = latency_report(
         timed=timed,
         throughput=throughput,
@@ -100,7 +112,9 @@ def latency(
             "machine": described,
             "bundle": opened.manifest.name,
             "files": {name: entry.sha256 for name, entry in opened.manifest.files.items()},
+            "engines": engine_hashes({way.name: way.segmenter.backend for way in ways}),
             "checkpoint": None if source is None else source.path.name,
+            "checkpoint_sha256": checkpoint_sha256,
             "image": {"file": image.name, "sha256": sha256_of(image)},
             "classes": {"names": len(question.names), "prompts": len(question.prompts)},
             "vocabulary": vocabulary,
@@ -108,15 +122,23 @@ def latency(
             "warmup": warmup,
             "agreement": agreement,
             "ways": {way.name: way.segmenter.backend.name for way in ways},
+            "failed": failures.found,
         },
     )
     if out is not None:
         save_document(report, out)
     typer.echo(as_document(report) if as_json else latency_table(report))
+    _complain(failures)
+    if failures.found:
+        raise typer.Exit(1)
 
 
 def _ways(
-    bundle: Bundle, forms: Sequence[str], against: Sequence[str], source: CheckpointSource | None
+    bundle: Bundle,
+    forms: Sequence[str],
+    against: Sequence[str],
+    source: CheckpointSource | None,
+    failures: Failures,
 ) -> list[Way]:
     from ovsdino_bench.ways import ALTERNATIVES, TIMED_FORMS, open_all, open_way
 
@@ -127,11 +149,12 @@ def _ways(
     if forms:
         ways = [open_way(name, bundle, None) for name in forms]
     else:
-        ways, missing = open_all(bundle)
+        ways, missing = open_all(bundle, failures)
         for name, reason in missing.items():
             typer.echo(f"note: {name} is left out: {reason}", err=True)
-    ways += [open_way(name, bundle, source) for name in against]
+    ways += [open_way(name, bundle, source, known=place > 0) for place, name in enumerate(against)]
     if not ways:
+        _complain(failures)
         raise DataError(f"no form of {bundle.path} runs here; see the notes above for what is missing")
     return ways
 
@@ -145,16 +168,23 @@ def _cold(
     *,
     classes: Any,
     vocabulary: str | None,
+    failures: Failures,
 ) -> dict[str, list[dict[str, Any]]]:
+    """Return what fresh processes took by way; one that fails is noted, and its way started no more."""
     from dataclasses import asdict
 
     from ovsdino_bench.cold import start_cold
 
     asked = {"names": classes} if vocabulary is None else {"vocabulary": vocabulary}
     found: dict[str, list[dict[str, Any]]] = {way.name: [] for way in ways}
+    starting = list(found)
     for _ in range(count):
-        for way in ways:
-            found[way.name].append(asdict(start_cold(way.name, bundle, source, image, asked)))
+        for name in list(starting):
+            try:
+                found[name].append(asdict(start_cold(name, bundle, source, image, asked)))
+            except InferenceError as error:
+                failures.add(name, "cold start", error)
+                starting.remove(name)
     return found
 
 
@@ -170,6 +200,20 @@ def _source(
     return (
         None if checkpoint is None else CheckpointSource(path=checkpoint, backbone_weights=backbone_weights)
     )
+
+
+def _complain(failures: Failures) -> None:
+    from ovsdino_runtime.command_line import complain
+
+    for line in failures.lines():
+        complain(line)
+
+
+def _weights_sha256(source: CheckpointSource) -> str:
+    from ovsdino.checkpoint import WEIGHTS
+    from ovsdino_runtime.files import sha256_of
+
+    return sha256_of(source.path / WEIGHTS)
 
 
 def _names(texts: Sequence[str] | None) -> list[str]:

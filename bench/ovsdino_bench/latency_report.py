@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovsdino_bench.documents import SCHEMAS, Document
+from ovsdino_bench.failures import failure_lines
 from ovsdino_bench.latency import Timed, ratios_to_the_first
 from ovsdino_bench.spread import summary
 from ovsdino_bench.telemetry import Telemetry
@@ -38,7 +39,7 @@ def latency_report(
         engines: of `time_engines`; empty where TensorRT did not run.
         cold: fresh processes by way.
         telemetry: what else the machine did.
-        facts: the command, the machine, hashes.
+        facts: the command, the machine, hashes, what failed.
     """
     used = [sample.used_bytes for sample in telemetry.gpu]
     return {
@@ -58,7 +59,7 @@ def latency_report(
 
 
 def latency_table(report: Document) -> str:
-    """Return a report as Markdown: end to end, stages, throughput, cold start, agreement, marks."""
+    """Return a report as Markdown: end to end, stages, throughput, cold start, agreement, marks, failures."""
     lines = [f"**marked: {mark}**" for mark in report["marks"]]
     ratios = {(item["way"], *item["size_hw"]): item for item in report["ratios"]}
     lines += ["", "| size | way | p50 ms | p95 | min–max | times the first, median (min–max) |"]
@@ -89,6 +90,7 @@ def latency_table(report: Document) -> str:
     lines += [
         "",
         f"{report['runs']} rounds in turn after {report['warmup']} of warm-up; {report['includes']}.",
+        *failure_lines(report),
     ]
     return "\n".join(lines).strip()
 
@@ -117,9 +119,13 @@ def _agreement(found: Mapping[str, Any]) -> list[str]:
     """Return the table of what was held against PyTorch's recorded features before it was timed."""
     lines = [f"| way | labels as PyTorch's, {found['images']} images | cosine, mean |", "|---|---|---|"]
     return lines + [
-        f"| {item['way']} | {100 * item['label_agreement']:.4f} % | {item['cosine_mean']:.7f} |"
+        f"| {item['way']} | {100 * item['label_agreement']:.4f} % | {_cosine(item['cosine_mean'])} |"
         for item in found["ways"]
     ]
+
+
+def _cosine(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.7f}"
 
 
 def engine_times(report: Document) -> Sequence[Mapping[str, Any]]:

@@ -9,18 +9,41 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from ovsdino_bench.cpu_telemetry import text_of
+from ovsdino_bench.gpu_telemetry import Nvml
+from ovsdino_runtime.backends.gpu import Cuda, driver_version, gpu_properties, import_cuda, import_tensorrt
+from ovsdino_runtime.errors import BackendUnavailable
+
 _PACKAGES = ("ovsdino", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "torch")
+_BOARD = Path("/proc/device-tree/model")
 
 
 def machine() -> dict[str, object]:
-    """Return processor, cores, operating system and versions, as JSON takes them."""
-    return {
+    """Return processor, cores, operating system and versions, as JSON takes them.
+
+    Where there is one, `board` is what the firmware calls it (a Jetson's, for instance), `gpu` the first that
+    CUDA sees, with its compute capability and driver, `cuda` the release that the driver serves, and
+    `tensorrt` the version beside a GPU.
+    """
+    found: dict[str, object] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
     }
+    board = text_of(_BOARD).replace("\0", "").strip()
+    if board:
+        found["board"] = board
+    gpu = _gpu_of_cuda() or _gpu_of_nvml()
+    if gpu is not None:
+        name, compute, driver, cuda = gpu
+        found["gpu"] = {"name": name, "compute": compute, "driver": driver}
+        found["cuda"] = f"{cuda // 1000}.{cuda % 1000 // 10}"
+        tensorrt = _tensorrt()
+        if tensorrt is not None:
+            found["tensorrt"] = tensorrt
+    return found
 
 
 def typed_command() -> str:
@@ -33,11 +56,9 @@ def _last_parts(word: str) -> list[str]:
 
 
 def _processor() -> str:
-    source = Path("/proc/cpuinfo")
-    if source.is_file():
-        for line in source.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in text_of(Path("/proc/cpuinfo")).splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
 
 
@@ -45,4 +66,29 @@ def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
+        return None
+
+
+def _gpu_of_cuda() -> tuple[str, str, str, int] | None:
+    """Return what `Nvml.identity` returns as CUDA tells it; None where it cannot be asked or has no GPU."""
+    try:
+        runtime = import_cuda()
+        name, compute, _ = gpu_properties(runtime)
+        return name, compute, driver_version(runtime), int(Cuda(runtime).call("cudaDriverGetVersion"))
+    except Exception:  # no cuda-python, one that finds no library, or no GPU
+        return None
+
+
+def _gpu_of_nvml() -> tuple[str, str, str, int] | None:
+    gpu = Nvml.find()
+    try:
+        return None if gpu is None else gpu.identity()
+    except Exception:  # NVML's errors have no common base that is there without it
+        return None
+
+
+def _tensorrt() -> str | None:
+    try:
+        return str(import_tensorrt().__version__)
+    except BackendUnavailable:
         return None

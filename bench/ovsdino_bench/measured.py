@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,20 +10,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovsdino_bench.forms import FORMS
+from ovsdino_bench.forms import FORMS, engine_hashes
 from ovsdino_bench.replay import ReplayBackend
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import DeviceChoice, PrecisionChoice, choose_backend
 from ovsdino_runtime.bundle import VOCABULARY, Bundle
-from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.errors import BackendUnavailable, CheckpointError
 from ovsdino_runtime.extras import needing
 from ovsdino_runtime.files import sha256_of
-from ovsdino_runtime.manifest import FileEntry, Manifest
+from ovsdino_runtime.manifest import BackboneInfo, FileEntry, Manifest
 from ovsdino_runtime.segmenter import Segmenter
 
 if TYPE_CHECKING:
+    from ovsdino.checkpoint import CheckpointInfo
+    from ovsdino.model import OVSDINO
     from ovsdino.teacher import SamTeacher
     from ovsdino.torch_backend import TorchBackend
+
+_SAME = 1e-5  # relative; score scale and bias are FP32 in every checkpoint and bundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,11 @@ class Measured:
     def backends(self) -> tuple[str, ...]:
         """What runs, in order."""
         return tuple(segmenter.backend.name for segmenter in self.segmenters)
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """SHA-256 of the TensorRT engines that run, by backend: two of one graph give other features."""
+        return engine_hashes({item.backend.name: item.backend for item in self.segmenters})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +97,7 @@ def open_measured(
         reference: what `ovsdino-bench reference` recorded of the bundle's checkpoint; stands for it.
 
     Raises:
-        BundleError, CheckpointError, ExportError: one of them cannot be used.
+        BundleError, CheckpointError, ExportError: one of them cannot be used, or they are of two models.
         DataError: the reference cannot be used, or is of another model.
         BackendUnavailable: the device, the precision, PyTorch or another package is not there.
         ValueError: neither is given.
@@ -97,7 +107,7 @@ def open_measured(
         replayed = None if reference is None else ReplayBackend(reference, opened.manifest)
         torch_side = [] if replayed is None else [Segmenter(opened, replayed)]
         if checkpoint is not None:
-            torch_side.append(Segmenter(opened, _torch_backend(checkpoint, device)))
+            torch_side.append(Segmenter(opened, _torch_backend(checkpoint, device, opened)))
         backend, note = _of_bundle(opened, device, precision)
         return Measured(
             segmenters=(*torch_side, Segmenter(opened, backend)),
@@ -128,6 +138,40 @@ def open_measured(
             checkpoint_sha256=_weights_sha256(checkpoint),
             note=None,
         )
+
+
+def check_same_model(
+    manifest: Manifest, model: OVSDINO, info: CheckpointInfo, checkpoint: Path, bundle: Path
+) -> None:
+    """Refuse a checkpoint, of which `model` and `info` are, that is not of the model in a bundle.
+
+    Raises:
+        CheckpointError: backbone, geometry or score scale are others, or the model has no encoder.
+    """
+    remedy = "name the checkpoint the bundle was exported from, or measure the two one by one"
+    if info.backbone is None:
+        raise CheckpointError(f"{checkpoint} has no encoder, so {bundle} cannot be of it; {remedy}")
+    compared: tuple[tuple[str, object, object], ...] = (
+        ("backbone", _identity(info.backbone), _identity(manifest.backbone)),
+        ("window", info.model.window_px, manifest.window_px),
+        ("grid", model.grid_hw, manifest.grid_hw),
+        ("embedding size", info.model.embedding_dim, manifest.embedding_dim),
+        ("score scale", model.score_scale.item(), float(manifest.score_scale)),
+        ("score bias", model.score_bias.item(), float(manifest.score_bias)),
+    )
+    for what, ours, theirs in compared:
+        same = ours == theirs
+        if isinstance(ours, float) and isinstance(theirs, float):
+            same = math.isclose(ours, theirs, rel_tol=_SAME)
+        if not same:
+            raise CheckpointError(
+                f"{checkpoint} is not what {bundle} was exported from: its {what} is {ours}, the bundle's is "
+                f"{theirs}; {remedy}"
+            )
+
+
+def _identity(backbone: BackboneInfo) -> str:
+    return f"{backbone.name} {str(backbone.fingerprint)[:16]}"
 
 
 def _of_bundle(
@@ -163,13 +207,15 @@ def _alone(checkpoint: CheckpointSource, device: DeviceChoice) -> Iterator[tuple
         )
 
 
-def _torch_backend(checkpoint: CheckpointSource, device: DeviceChoice) -> TorchBackend:
+def _torch_backend(checkpoint: CheckpointSource, device: DeviceChoice, bundle: Bundle) -> TorchBackend:
     with needing("bench", "measuring a checkpoint"):
-        from ovsdino.torch_backend import TorchBackend  # noqa: PLC0415 - torch is optional
+        from ovsdino.checkpoint import load_checkpoint  # noqa: PLC0415 - torch is optional
+        from ovsdino.torch_backend import TorchBackend  # noqa: PLC0415
 
-        return TorchBackend.open(
-            checkpoint.path, checkpoint.backbone_weights, _torch_device(device), _sam(checkpoint)
-        )
+        where = _torch_device(device)
+        model, info = load_checkpoint(checkpoint.path, checkpoint.backbone_weights)
+        check_same_model(bundle.manifest, model, info, checkpoint.path, bundle.path)
+        return TorchBackend(model, where, _sam(checkpoint))
 
 
 def _sam(checkpoint: CheckpointSource) -> SamTeacher | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ovsdino_bench.documents import Document, read_document
+from ovsdino_bench.failures import failure_lines
 from ovsdino_bench.latency_report import latency_table
 from ovsdino_bench.short_table import short_table
 
@@ -40,9 +41,12 @@ _FACTS = (
     "machines",
     "bundle",
     "files",
+    "engines",
     "model",
     "checkpoint",
+    "checkpoint_sha256",
     "reference",
+    "interval",
     "image",
     "data",
     "classes",
@@ -60,13 +64,13 @@ def page_of(
     Args:
         paths: reports of any kind.
         images: folder of the user's pictures; those that reports of parity name as worst are shown.
-        bundle: what segments them, beside the picture.
+        bundle: what was measured, to segment them beside the picture.
         reference: what parity was measured against: with it, PyTorch's labels stand beside those of every
             form of the bundle, and what differs is marked.
 
     Raises:
-        DataError: a file is no report, a folder lacks all pictures that are named, or bundle and reference
-            are not those that were measured.
+        DataError: a file is no report, a folder lacks all pictures that are named, bundle and reference are
+            not those that were measured, or an earlier report needs the reference to say what was asked.
         BundleError, InferenceError: the bundle cannot be used.
     """
     parts = [f"<h1>ovsdino-bench</h1>{_tables(short_table(paths))}"]
@@ -75,6 +79,8 @@ def page_of(
         for place, report in enumerate(reports):
             parts.append(f"<h2>{escape(path.stem)}: {kind}</h2>")
             parts += [f'<p class="mark">{escape(mark)}</p>' for mark in report.get("marks", ())]
+            if kind == "parity":  # of latency the tables say it
+                parts += [f'<p class="mark">{escape(line)}</p>' for line in failure_lines(report)]
             parts.append(_plots(kind, report, f"r{number}-{place}"))
             if kind == "latency":
                 parts.append(_tables(latency_table(report)))

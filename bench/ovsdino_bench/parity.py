@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovsdino_bench.bootstrap import miou_interval
+from ovsdino_bench.confusions import Confusions, Counts, entries_of
+from ovsdino_bench.failures import OF_ONE, Failures
 from ovsdino_bench.recorded import Recorded, RecordedImage
+from ovsdino_bench.recorded_windows import features_of, labels_of, recorded_grid
 from ovsdino_runtime.backends import Backend, NoBackend
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import DataError, InferenceError
-from ovsdino_runtime.manifest import Manifest
 from ovsdino_runtime.metrics import Gate, confusion, mean_iou, patch_cosines
-from ovsdino_runtime.preprocess import resized_hw
-from ovsdino_runtime.render import Labels
-from ovsdino_runtime.segmenter import EncodedImage, Question, Segmenter
-from ovsdino_runtime.windows import WindowGrid
+from ovsdino_runtime.segmenter import Segmenter
 
 _WORST = 5  # images named in a report
 GATE_FIELDS = ("cosine_mean", "cosine_p1", "label_agreement", "delta_miou_points")
@@ -48,7 +46,8 @@ class Parity:
     Attributes:
         form: what ran.
         precision: see `Form`.
-        cosine_mean: mean of the per-patch cosines.
+        cosine_mean: mean of the per-patch cosines; like all figures on features NaN, which misses every
+            gate, where the form's are not finite.
         cosine_p1: 1st percentile of the per-patch cosines.
         cosine_min: the worst patch.
         relative_frobenius: ||form - PyTorch|| / ||PyTorch||, over all images.
@@ -81,14 +80,14 @@ class Parity:
         return found
 
     def as_dict(self, gate: Gate) -> dict[str, Any]:
-        """Return the figures as JSON takes them, with the gate and what misses it."""
+        """Return the figures as JSON takes them, None where not finite, with the gate and what misses it."""
         return {
             "form": self.form,
             "precision": self.precision,
-            "cosine_mean": self.cosine_mean,
-            "cosine_p1": self.cosine_p1,
-            "cosine_min": self.cosine_min,
-            "relative_frobenius": self.relative_frobenius,
+            "cosine_mean": finite(self.cosine_mean),
+            "cosine_p1": finite(self.cosine_p1),
+            "cosine_min": finite(self.cosine_min),
+            "relative_frobenius": finite(self.relative_frobenius),
             "label_agreement": self.label_agreement,
             "miou": None if self.miou is None else {"pytorch": self.miou[0], "form": self.miou[1]},
             "delta_miou_points": self.delta_miou_points,
@@ -109,7 +108,8 @@ class _Tally:
         self.cosines: list[NDArray[np.float64]] = []
         self.difference = self.size = 0.0
         self.same: list[tuple[str, int, int]] = []
-        self.counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self.before: list[Counts] = []
+        self.after: list[Counts] = []
 
     def add(
         self,
@@ -118,37 +118,35 @@ class _Tally:
         labels: tuple[NDArray[np.integer], NDArray[np.integer]],
     ) -> None:
         reference, found = labels
-        self.cosines.append(patch_cosines(image.features, features))
-        difference = (features - image.features).astype(np.float64)
-        self.difference += float((difference**2).sum())
+        with np.errstate(invalid="ignore", over="ignore"):  # features may be anything
+            self.cosines.append(patch_cosines(image.features, features))
+            difference = (features - image.features).astype(np.float64)
+            self.difference += float((difference**2).sum())
         self.size += float((image.features.astype(np.float64) ** 2).sum())
         self.same.append((image.file, int((reference == found).sum()), found.size))
         if image.truth is not None:
-            self.counts.append(
-                (
-                    confusion(image.truth, reference, self.classes),
-                    confusion(image.truth, found, self.classes),
-                )
-            )
+            self.before.append(entries_of(confusion(image.truth, reference, self.classes)))
+            self.after.append(entries_of(confusion(image.truth, found, self.classes)))
 
     def parity(self, form: Form, block: int) -> Parity:
         cosines = np.concatenate(self.cosines)
         agreeing = sum(same for _, same, _ in self.same) / sum(size for _, _, size in self.same)
         shares = sorted(((file, same / size) for file, same, size in self.same), key=lambda item: item[1])
         miou = delta = interval = None
-        if self.counts:
-            before = np.stack([counts for counts, _ in self.counts])
-            after = np.stack([counts for _, counts in self.counts])
-            miou = (mean_iou(before.sum(axis=0)), mean_iou(after.sum(axis=0)))
+        before, after = (Confusions.of_images(parts, self.classes) for parts in (self.before, self.after))
+        if before.entries.size:  # else no pixel has a true label
+            miou = (mean_iou(before.total()), mean_iou(after.total()))
             delta = 100 * (miou[1] - miou[0])
-            low, high = miou_interval(after, block=block, baseline=before)
+            low, high = miou_interval(after.sums(), block=block, baseline=before.sums())
             interval = (100 * low, 100 * high)
+        with np.errstate(invalid="ignore"):  # as above
+            mean, first, least = cosines.mean(), np.percentile(cosines, 1), cosines.min()
         return Parity(
             form=form.name,
             precision=form.precision,
-            cosine_mean=float(cosines.mean()),
-            cosine_p1=float(np.percentile(cosines, 1)),
-            cosine_min=float(cosines.min()),
+            cosine_mean=float(mean),
+            cosine_p1=float(first),
+            cosine_min=float(least),
             relative_frobenius=float(np.sqrt(self.difference / max(self.size, 1e-30))),
             label_agreement=agreeing,
             miou=miou,
@@ -159,7 +157,7 @@ class _Tally:
 
 
 def measure_parity(
-    bundle: Bundle, reference: Recorded, forms: Sequence[Form], block: int = 1
+    bundle: Bundle, reference: Recorded, forms: Sequence[Form], failures: Failures, block: int = 1
 ) -> tuple[Parity, ...]:
     """Run every form on the recorded windows and return how it agrees with PyTorch.
 
@@ -168,73 +166,46 @@ def measure_parity(
     Args:
         bundle: geometry.
         reference: what PyTorch gave, with the classes.
-        forms: what to hold against it.
+        forms: what to hold against it, each of a name of its own.
+        failures: takes a form that fails, or whose features are of another shape; it is left out from there.
         block: neighbouring images that count as one sample of the interval.
 
     Raises:
         DataError: the reference is of another model, or damaged.
-        InferenceError: a form fails, or its features are of another shape.
     """
     reference.check(bundle.manifest)
     question = reference.question
     segmenter = Segmenter(bundle, NoBackend())
-    tallies = [_Tally(len(question.names)) for _ in forms]
+    tallies = {form.name: _Tally(len(question.names)) for form in forms}
     for image in tqdm(reference, "parity", total=len(reference), unit="image"):
+        if not tallies:
+            break
         grid = recorded_grid(reference, bundle.manifest, image)
         expected = labels_of(segmenter, image.features, grid, question)
-        for form, tally in zip(forms, tallies, strict=True):
-            features = features_of(form.name, form.backend, image)
-            tally.add(image, features, (expected, labels_of(segmenter, features, grid, question)))
-    return tuple(tally.parity(form, block) for form, tally in zip(forms, tallies, strict=True))
+        for form in forms:
+            if form.name not in tallies:
+                continue
+            try:
+                features = features_of(form.name, form.backend, image)
+            except OF_ONE as error:
+                failures.add(form.name, image.file, error)
+                del tallies[form.name]
+                continue
+            found = labels_of(segmenter, features, grid, question)
+            tallies[form.name].add(image, features, (expected, found))
+    return tuple(tallies[form.name].parity(form, block) for form in forms if form.name in tallies)
 
 
-def features_of(form: str, backend: Backend, image: RecordedImage) -> NDArray[np.float32]:
-    """Return a form's features of the windows PyTorch saw, float32 [n, D, h, w].
-
-    Raises:
-        InferenceError: it fails, or its features are of another shape than PyTorch's.
-    """
-    features = backend.features(image.windows)
-    if features.shape != image.features.shape:
-        raise InferenceError(
-            f"{form} gave features of {features.shape} for {image.file}, PyTorch gave "
-            f"{image.features.shape}; build or export that form again"
-        )
-    return features
+def finite(value: float) -> float | None:
+    """Return a figure as JSON takes it: None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
 
 
-def labels_of(
-    segmenter: Segmenter, features: NDArray[np.float32], grid: WindowGrid, question: Question
-) -> Labels:
-    """Return the labels that features give, [H, W].
-
-    What is not finite counts as zero: it misses every gate by its cosines, a label it has none.
-    """
-    finite = EncodedImage(features=np.nan_to_num(features, posinf=0, neginf=0), grid=grid)
-    return segmenter.segment(finite, question).labels
-
-
-def recorded_grid(reference: Recorded, manifest: Manifest, image: RecordedImage) -> WindowGrid:
-    """Return where the windows of a recorded image lie.
-
-    Raises:
-        DataError: its features are not of these windows.
-    """
-    grid = grid_of(manifest, image.size_hw)
-    if image.features.shape != (grid.count, manifest.embedding_dim, *manifest.grid_hw):
-        raise DataError(f"{reference.path}: features of {image.file} do not fit the bundle's windows")
-    return grid
-
-
-def grid_of(manifest: Manifest, size_hw: tuple[int, int]) -> WindowGrid:
-    """Return where the windows of an image of a size lie."""
-    return WindowGrid.plan(
-        size_hw,
-        resized_hw(size_hw, manifest.short_side_px, manifest.long_side_px),
-        window_px=manifest.window_px,
-        stride_px=manifest.stride_px,
-        grid_hw=manifest.grid_hw,
-    )
+def how_frames_were_taken(block: int) -> str:
+    """Return what an interval takes images for, for people."""
+    if block == 1:
+        return "frames taken as independent (block 1)"
+    return f"runs of {block} neighbouring frames drawn together"
 
 
 def gate_of(precision: str, gates: Mapping[str, Gate], changes: Mapping[str, float]) -> Gate:

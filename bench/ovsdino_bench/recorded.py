@@ -53,7 +53,8 @@ class Recorded:
 
     Attributes:
         path: the file.
-        about: what was recorded: `model`, `backend`, `question`, `images`, `failed`, and what else was said.
+        about: what was recorded: `model`, `backend`, `question`, `images`, `failed`, and what else was said,
+            as `checkpoint_sha256`, the hash of the checkpoint's weights, which earlier versions did not say.
         question: the classes, with the text vectors they were recorded with.
     """
 
@@ -89,6 +90,12 @@ class Recorded:
         if missing:
             raise DataError(f"{path} lacks {missing[0]}; record the reference again")
         return cls(path=path, about=about, question=question)
+
+    @property
+    def vocabulary(self) -> str | None:
+        """The benchmark whose own vectors the question has; None for names, or where it was not said."""
+        said = self.about.get("vocabulary")
+        return said if isinstance(said, str) else None
 
     def __len__(self) -> int:
         return len(self.about["images"])

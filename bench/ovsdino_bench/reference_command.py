@@ -43,22 +43,29 @@ def reference(
     """Record PyTorch's FP32 features of some images, for `parity --reference` on any machine."""
     from ovsdino_bench.data_options import benchmarks_of
     from ovsdino_bench.machine import machine, typed_command
+    from ovsdino_bench.measured import check_same_model
     from ovsdino_bench.recorded import record
     from ovsdino_bench.selection import Selection
     from ovsdino_runtime.errors import DataError
+    from ovsdino_runtime.files import sha256_of
     from ovsdino_runtime.inputs import pictures_of, without_repetitions
     from ovsdino_runtime.queries import parse_classes
     from ovsdino_runtime.segmenter import Segmenter
+    from ovsdino_runtime.vocabulary import Vocabulary
 
     if bool(images) == bool(dataset or data):
         raise typer.BadParameter("name either pictures with --images, or --dataset or --data")
     described = machine()
     opened = o.opened(bundle)
     with needing("bench", "running a checkpoint"):
+        from ovsdino.checkpoint import WEIGHTS, load_checkpoint
         from ovsdino.torch_backend import TorchBackend
-    backend = TorchBackend.open(checkpoint, backbone_weights)
+    model, info = load_checkpoint(checkpoint, backbone_weights)
+    check_same_model(opened.manifest, model, info, checkpoint, opened.path)
+    backend = TorchBackend(model)
     segmenter = Segmenter(opened, backend)
     selection = Selection(every=every, limit=limit)
+    vocabulary: str | None = None
     found: Sequence[LabelledImage | Path]
     if images:
         if classes is None:
@@ -72,9 +79,13 @@ def reference(
             raise typer.BadParameter("a reference is of one data set; record another file for another")
         found = selection.of(benchmarks[0])
         question = benchmarks[0].question(segmenter)
+        asked = benchmarks[0].classes
+        vocabulary = asked.name if isinstance(asked, Vocabulary) else None
     failed: list[dict[str, str]] = []
     about = {
         "backend": backend.name,
+        "checkpoint_sha256": sha256_of(checkpoint / WEIGHTS),
+        "vocabulary": vocabulary,
         "machine": described,
         "command": typed_command(),
         "selection": selection.as_dict(),

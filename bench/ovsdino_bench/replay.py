@@ -45,6 +45,8 @@ class ReplayBackend:
             "sha256": sha256_of(path),
             **{name: about.get(name) for name in ("created_by", "backend", "machine")},
         }
+        if "checkpoint_sha256" in about:  # earlier files do not say
+            self.facts["checkpoint_sha256"] = about["checkpoint_sha256"]
         self._archive = zipfile.ZipFile(path)
         places = tqdm(range(len(self._recorded)), "reference", unit="image", delay=1, leave=False)
         self._places = {_digest(self._recorded.array(self._archive, at, "windows")): at for at in places}

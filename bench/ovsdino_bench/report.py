@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ovsdino_bench.accuracy import Comparison
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
 from ovsdino_bench.runs import Recorded, Run
-from ovsdino_bench.selection import Selection, list_hash
+from ovsdino_bench.selection import Selection, list_hash, shown_source
 from ovsdino_runtime.bundle import IMAGE_GRAPH
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import atomic_file
@@ -44,12 +45,19 @@ _OF_SCHEMA_2 = sh.record(
                 **sh.fields(("name", "backbone"), sh.text),
                 **sh.fields(("backbone_source", "text_model"), sh.optional(sh.text)),
                 **sh.fields(("templates", "steps"), sh.optional(sh.number)),
-            }
+            },
+            {
+                **sh.fields(("image_graph_sha256", "checkpoint_sha256"), sh.optional(sh.text)),
+                **sh.fields(
+                    ("window_px", "stride_px", "short_side_px", "long_side_px"), sh.optional(sh.number)
+                ),
+            },
         ),
         "question": sh.record({"background": sh.text, "prompts": sh.named(sh.listed(sh.text))}),
         "images": sh.number,
         "failed": sh.listed(sh.anything),
-    }
+    },
+    sh.fields(("files", "engines"), sh.named(sh.text)),
 )
 
 
@@ -63,6 +71,7 @@ def run_of(
     backends: Sequence[str],
     checkpoint_sha256: str | None = None,
     reference: Mapping[str, Any] | None = None,
+    engines: Mapping[str, str] | None = None,
 ) -> Run:
     """Return what is measured, in full.
 
@@ -76,10 +85,11 @@ def run_of(
         backends: what runs.
         checkpoint_sha256: of the checkpoint's weights, where it is measured.
         reference: what stands for PyTorch, where it was recorded elsewhere.
+        engines: SHA-256 of the engines that run, by backend.
     """
     names = [item.image.name for item in images]
     facts = {
-        "data": benchmark.source,
+        "data": shown_source(benchmark.source),
         "benchmark": benchmark.name,
         "dataset": {
             "images": len(benchmark.images),
@@ -93,6 +103,8 @@ def run_of(
     }
     if reference is not None:
         facts["reference"] = dict(reference)
+    if engines:
+        facts["engines"] = dict(engines)
     return Run(
         name=benchmark.name,
         names=question.names,
@@ -136,10 +148,28 @@ def save_report(report: Report, path: Path) -> None:
         staged.write_text(as_text([report]) + "\n", encoding="utf-8")
 
 
-def as_text(reports: Sequence[Report]) -> str:
-    """Return one report as JSON, or several as one document."""
-    document = reports[0] if len(reports) == 1 else {"kind": KIND, "schema": SCHEMA, "reports": list(reports)}
-    return json.dumps(document, indent=2)
+def as_text(reports: Sequence[Report], *, several: bool = False) -> str:
+    """Return one report as JSON, or several as one document.
+
+    Args:
+        reports: the reports.
+        several: whether one is written as several are, since others were asked for too.
+    """
+    alone = len(reports) == 1 and not several
+    return json_text(reports[0] if alone else {"kind": KIND, "schema": SCHEMA, "reports": list(reports)})
+
+
+def json_text(value: Any) -> str:
+    """Return a report of any kind as JSON; a figure that is not finite, as of a broken form, is null."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_reports(path: Path) -> list[Report]:
@@ -181,6 +211,8 @@ def _model(manifest: Manifest, checkpoint_sha256: str | None) -> dict[str, Any]:
         "grid_hw": list(manifest.grid_hw),
         "window_px": manifest.window_px,
         "stride_px": manifest.stride_px,
+        "short_side_px": manifest.short_side_px,
+        "long_side_px": manifest.long_side_px,
         "text_model": manifest.text_model,
         "templates": len(manifest.templates) or None,
         "steps": recorded.get("steps_done"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ class Session:
             self.measured.backends,
             self.measured.checkpoint_sha256,
             None if reference is None else reference.facts,
+            self.measured.engines,
         )
         earlier: Mapping[Path, Stamp] = {}
         if self.out is not None and self._merges:
@@ -116,6 +118,10 @@ class Session:
         with Journal.open(path, run, shard, self.machine, self.command) as journal:
             places = shard.places(run.images)
             left = [place for place in places if place not in journal.recorded.results]
+            earlier = journal.recorded.run.facts.get("data")
+            if journal.recorded.results and earlier != run.facts["data"]:
+                note = f"going on with counts of {earlier}, whose images are called the same, in {path}"
+                tqdm.write(f"note: {note}", file=sys.stderr)
             bar = tqdm(total=len(places), initial=len(places) - len(left), desc=run.name, unit="image")
             with bar:
                 selected = ((place, plan.images[place]) for place in left)

@@ -25,7 +25,7 @@ def files_of_counts(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not _is_folder(path):
             found.append(path)
             continue
         inside = sorted(path.glob(f"*-of-*{ENDING}"))
@@ -185,6 +185,14 @@ def wait_for_shards(
 
 def _files(folder: Path, run: Run, count: int) -> list[Path]:
     return [folder / file_name(run.name, Shard(number=number, count=count)) for number in range(1, count + 1)]
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; of one that cannot be looked at, reading it will say why."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _stamp(path: Path) -> Stamp | None:

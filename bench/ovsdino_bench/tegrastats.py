@@ -6,9 +6,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
 
-LOADED_PERCENT = 50  # below, a low clock is rest and not throttling
 _EVERY_MS = 1000
 
 
@@ -27,27 +25,11 @@ def sample_of(line: str) -> dict[str, float]:
         each = [(float(load), float(clock)) for load, clock in re.findall(r"(\d+)%@(\d+)", cores[1])]
         if each:
             found["cpu_percent"], found["cpu_mhz"] = max(each)
-    for name, value in re.findall(r"(\w+)@([\d.]+)C", line):
+    for name, value in re.findall(r"(\w+)@(\d+(?:\.\d+)?)C", line):
         found[f"{name.lower()}_celsius"] = float(value)
     for name, value in re.findall(r"(VDD_\w+|VIN_\w+) (\d+)mW", line):
         found[f"{name.lower()}_mw"] = float(value)
     return found
-
-
-def fall_of(samples: Sequence[dict[str, float]], part: str) -> tuple[float, float] | None:
-    """Return the highest clock of `gpu` or `cpu` under load and the lowest after it, MHz; None if unknown.
-
-    A clock at rest is left out, and so is one that still rises: neither is throttling.
-    """
-    clocks = [
-        sample[f"{part}_mhz"]
-        for sample in samples
-        if f"{part}_mhz" in sample and sample[f"{part}_percent"] >= LOADED_PERCENT
-    ]
-    if not clocks:
-        return None
-    highest = max(clocks)
-    return highest, min(clocks[clocks.index(highest) :])
 
 
 class Tegrastats:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ovsdino_bench.failures import Failures
 from ovsdino_bench.forms import FORMS, runnable
 from ovsdino_bench.measured import CheckpointSource
 from ovsdino_runtime.bundle import Bundle
@@ -100,33 +101,38 @@ class Way:
         return labels, question.names, question.background_index, timings
 
 
-def open_way(name: str, bundle: Bundle, source: CheckpointSource | None) -> Way:
+def open_way(name: str, bundle: Bundle, source: CheckpointSource | None, *, known: bool = False) -> Way:
     """Open a form or an alternative.
 
     Args:
         name: one of `TIMED_FORMS` or `ALTERNATIVES`.
         bundle: geometry and text of all ways.
         source: the checkpoint that alternatives run.
+        known: whether the checkpoint is known to be the bundle's, and need not be held against it.
 
     Raises:
         BackendUnavailable: it cannot be had here.
+        BundleError: the form's graph cannot be loaded.
+        CheckpointError: the checkpoint cannot be used, or is not the bundle's.
         DataError: there is no such way, or an alternative has no checkpoint.
+        InferenceError: PyTorch cannot take the model.
     """
     if name in TIMED_FORMS:
         return Way(name=name, segmenter=Segmenter(bundle, FORMS[name].open(bundle)))
     if name not in ALTERNATIVES:
-        known = ", ".join((*TIMED_FORMS, *ALTERNATIVES))
-        raise DataError(f"there is no way called {name!r} to time; there are {known}")
+        ways = ", ".join((*TIMED_FORMS, *ALTERNATIVES))
+        raise DataError(f"there is no way called {name!r} to time; there are {ways}")
     if source is None:
         raise DataError(f"{name} runs a checkpoint in PyTorch; name it with --checkpoint")
     with needing("bench", f"timing {name}"):
         from ovsdino_bench.alternatives import open_alternative  # noqa: PLC0415 - torch is optional
-    return Way(name=name, segmenter=Segmenter(bundle, open_alternative(name, source)))
+    backend = open_alternative(name, source, None if known else bundle)
+    return Way(name=name, segmenter=Segmenter(bundle, backend))
 
 
-def open_all(bundle: Bundle) -> tuple[list[Way], dict[str, str]]:
-    """Return the forms that run here, and for the others why they do not."""
-    opened, missing = runnable(bundle, TIMED_FORMS)
+def open_all(bundle: Bundle, failures: Failures) -> tuple[list[Way], dict[str, str]]:
+    """Return the forms that run here, and for the others why they cannot be had; see `runnable`."""
+    opened, missing = runnable(bundle, failures, TIMED_FORMS)
     return [Way(name=name, segmenter=Segmenter(bundle, item)) for name, item in opened.items()], missing
 
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from ovsdino_bench.asked import asked_again
 from ovsdino_bench.documents import Document
-from ovsdino_bench.forms import FORMS
-from ovsdino_bench.parity import features_of, labels_of, recorded_grid
+from ovsdino_bench.forms import FORMS, engine_hashes
+from ovsdino_bench.panels import marked, panel, picture
 from ovsdino_bench.recorded import Recorded, RecordedImage
+from ovsdino_bench.recorded_windows import features_of, labels_of, recorded_grid
 from ovsdino_runtime.backends import Backend, NoBackend
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import BackendUnavailable, DataError
+from ovsdino_runtime.errors import BackendUnavailable, DataError, OvsDinoError
 from ovsdino_runtime.preprocess import load_image
 from ovsdino_runtime.render import Labels, overlay_image
-from ovsdino_runtime.segmenter import Segmenter
-
-_SHOWN_PX = 640  # long side of a picture in the page
-_MARK_PX = 5  # side of a single pixel's mark, so that it is seen
-_MARK_RGB = (255, 40, 40)
-_DIM = 0.5  # of the grey photograph under the marks
+from ovsdino_runtime.segmenter import Segmentation, Segmenter
 
 
 def worst_pictures(path: Path, report: Document, images: Path, bundle: Path | None) -> str:
@@ -38,25 +32,29 @@ def worst_pictures(path: Path, report: Document, images: Path, bundle: Path | No
         path: the report's file, for errors.
         report: of parity.
         images: folder of the user's pictures.
-        bundle: what segments them, on the best device here.
+        bundle: the bundle that was measured; asked what was measured, on the best device here.
 
     Raises:
-        DataError: the report names no pictures as it should, or the folder lacks all of them.
-        BundleError: the bundle cannot be used.
+        DataError: the report names no pictures as it should, the folder lacks all of them, the bundle is
+            another one, or the report is of a version that did not keep what was asked.
+        BundleError, VocabularyError: the bundle cannot be used.
     """
     shares: dict[str, float] = {}
     for worst in _named(path, report).values():
         for name, share in worst.items():
             shares[name] = min(share, shares.get(name, 1.0))
     there = _there(images, list(shares))
-    segmenter = None if bundle is None else Segmenter.open(bundle)
+    segment = None if bundle is None else _segmenting(path, report, bundle)
     parts = [_missing(images, shares, there)]
     for name in sorted(there, key=lambda item: shares[item]):
         pixels = load_image(images / name)
-        shown = [_picture(pixels, "picture")]
-        if segmenter is not None:
-            found = segmenter.segment(pixels, report["classes"], background="none")
-            shown.append(_picture(overlay_image(pixels, found.labels, found.names), "labels"))
+        shown = [picture(pixels, "picture")]
+        if segment is not None:
+            found = segment(pixels)
+            overlay = overlay_image(
+                pixels, found.labels, found.names, background_index=found.background_index
+            )
+            shown.append(picture(overlay, "labels"))
         caption = f"{escape(name)}: {100 * shares[name]:.3f} % of labels agree with PyTorch"
         parts.append(
             f'<figure><figcaption>{caption}</figcaption><div class="pair">{"".join(shown)}</div></figure>'
@@ -68,7 +66,7 @@ def worst_labels(path: Path, report: Document, images: Path, bundle: Path, refer
     """Return the pictures that each form differs most on: PyTorch's labels, its own, and where they differ.
 
     The labels are computed here, PyTorch's from the features that were recorded. A form that does not run
-    here is named with the reason.
+    here, or whose engine is another one here, is named with the reason.
 
     Args:
         path: the report's file, for errors.
@@ -105,8 +103,8 @@ def worst_labels(path: Path, report: Document, images: Path, bundle: Path, refer
         if not shown:
             continue
         try:
-            backend = _open(form, opened)
-        except BackendUnavailable as error:
+            backend = _open(form, opened, report)
+        except OvsDinoError as error:
             parts.append(f"<p>Its labels are not shown, it does not run here: {escape(str(error))}</p>")
             continue
         for name in tqdm(shown, form, unit="image"):
@@ -141,10 +139,10 @@ class _Expected:
             caption += f" here, {100 * measured:.4f} % when it was measured"
         count = f"pixels that differ: {int(differs.sum())} of {differs.size}; marks are widened to be seen"
         shown = (
-            _panel("PyTorch", self._overlay(self._labels)),
-            _panel(form, self._overlay(found)),
-            _panel("picture", self._pixels),
-            _panel(count, marked(self._pixels, differs)),
+            panel("PyTorch", self._overlay(self._labels)),
+            panel(form, self._overlay(found)),
+            panel("picture", self._pixels),
+            panel(count, marked(self._pixels, differs)),
         )
         heading = f"<figcaption>{escape(caption)}</figcaption>"
         return f'<figure>{heading}<div class="four">{"".join(shown)}</div></figure>'
@@ -152,24 +150,6 @@ class _Expected:
     def _overlay(self, labels: Labels) -> Image.Image:
         names, background = self._question.names, self._question.background_index
         return overlay_image(self._pixels, labels, names, background_index=background)
-
-
-def marked(pixels: NDArray[np.uint8], differs: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return a photograph dim and grey, with marks on some pixels, as large as the page shows it.
-
-    Args:
-        pixels: uint8 [H, W, 3], RGB.
-        differs: which pixels, bool [H, W]; each is marked, however small the picture is shown.
-    """
-    scale = min(1.0, _SHOWN_PX / max(differs.shape))
-    height, width = (max(1, round(side * scale)) for side in differs.shape)
-    grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (width, height), interpolation=cv2.INTER_AREA)
-    shown = np.repeat((grey * _DIM).astype(np.uint8)[:, :, None], 3, axis=2)
-    marks = np.zeros((height, width), dtype=np.uint8)
-    rows, columns = np.nonzero(differs)
-    marks[rows * height // differs.shape[0], columns * width // differs.shape[1]] = 1
-    shown[cv2.dilate(marks, np.ones((_MARK_PX, _MARK_PX), np.uint8)) > 0] = _MARK_RGB
-    return shown
 
 
 def _named(path: Path, report: Document) -> dict[str, dict[str, float]]:
@@ -225,21 +205,29 @@ def _same_graphs(path: Path, report: Document, bundle: Bundle) -> None:
             )
 
 
-def _open(form: str, bundle: Bundle) -> Backend:
+def _segmenting(path: Path, report: Document, bundle: Path) -> Callable[[NDArray[np.uint8]], Segmentation]:
+    """Return what segments a picture into what was measured."""
+    segmenter = Segmenter.open(bundle)
+    _same_graphs(path, report, segmenter.bundle)
+    question = asked_again(path, report, segmenter.text)
+    return lambda pixels: segmenter.segment(pixels, question)
+
+
+def _open(form: str, bundle: Bundle, report: Document) -> Backend:
+    """Return what runs a form.
+
+    Raises:
+        BackendUnavailable: it cannot be had, or its engine is not the one that was measured.
+        OvsDinoError: it is there and broken.
+    """
     if form not in FORMS:
         raise BackendUnavailable(f"this version knows no form of that name; it knows {', '.join(FORMS)}")
-    return FORMS[form].open(bundle)
-
-
-def _panel(caption: str, pixels: NDArray[np.uint8] | Image.Image) -> str:
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{_picture(pixels, caption)}</figure>"
-
-
-def _picture(pixels: NDArray[np.uint8] | Image.Image, alt: str) -> str:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    image = image.convert("RGB")
-    image.thumbnail((_SHOWN_PX, _SHOWN_PX))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=85, subsampling=0)  # thin marks keep their colour
-    text = base64.b64encode(data.getvalue()).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{text}">'
+    backend = FORMS[form].open(bundle)
+    engines, ours = report.get("engines"), engine_hashes({form: backend}).get(form)
+    measured = engines.get(form) if isinstance(engines, Mapping) else None
+    if measured is not None and measured != ours:
+        raise BackendUnavailable(
+            f"the engine here is another than the one that was measured, whose SHA-256 is {measured}; "
+            "measure again"
+        )
+    return backend

@@ -32,7 +32,12 @@ def parity(agreement: float) -> dict:
         "form": "onnx-fp32-cpu", "label_agreement": agreement, "cosine_mean": 1.0, "cosine_p1": 1.0,
         "delta_miou_points": None, "worst_images": [{"file": "a.png", "label_agreement": 0.5}],
     }  # fmt: skip
-    return {"kind": "parity", "schema": 1, "forms": [form], "classes": ["car", "road"]}
+    names = ["car", "road"]
+    question = {
+        "vocabulary": None, "prompts": {name: [name] for name in names}, "background_class": None,
+        "threshold_cosine": None,
+    }  # fmt: skip
+    return {"kind": "parity", "schema": 1, "forms": [form], "classes": names, "question": question}
 
 
 def engine(way: str, batch: int, alone: float, whole: float) -> dict:

@@ -90,7 +90,7 @@ def test_a_report_records_what_was_asked_of_which_images(
     common = ("accuracy", "--bundle", world_bundle, "--dataset", f"voc21={tree.folder}", "--json")
     whole = json.loads(bench(*common).out)
     assert (whole["kind"], whole["schema"]) == ("accuracy", 2)
-    assert whole["data"] == str(tree.folder)
+    assert whole["data"] == tree.folder.name
     assert whole["benchmark"] == "voc21"
     assert whole["dataset"] == {"images": 3, "published": 3, "left_out": 0}
     names = "".join(f"{stem}.jpg\n" for stem in tree.values)
@@ -106,12 +106,15 @@ def test_a_report_records_what_was_asked_of_which_images(
     assert question["prompts"]["pottedplant"] == ["potted plant"]
     assert {"sky", "road", "railing"} <= {*question["prompts"]["background"]}
     assert whole["model"]["templates"] == 1
+    assert "engines" not in whole
     assert whole["shards"] == 1
     assert whole["machines"][0]["cores"] >= 1
     assert whole["commands"] == [
         f"ovsdino-bench accuracy --bundle world --dataset {shlex.quote(f'voc21={tree.folder.name}')} --json"
     ]
     manifest = Bundle.open(world_bundle).manifest
+    sides = (manifest.short_side_px, manifest.long_side_px)
+    assert (whole["model"]["short_side_px"], whole["model"]["long_side_px"]) == sides
     assert whole["files"] == {name: entry.sha256 for name, entry in manifest.files.items()}
     assert whole["files"]["vocabulary.npz"]
     assert whole["failed"] == []
@@ -222,7 +225,7 @@ def test_several_benchmarks_are_measured_in_one_run_and_tabled(
     for report in reports:
         assert json.loads((out / f"{report['benchmark']}.json").read_text()) == report
     shown = bench("accuracy", "--bundle", world_bundle, *options).out
-    assert f"voc20: {trees[0].folder}" in shown
+    assert f"voc20: {trees[0].folder.name}" in shown
     (tmp_path / "both.json").write_text(done.out)
     table = bench("table", "--paper", tmp_path / "both.json").out.splitlines()
     row = next(line for line in table if line.startswith("| tiny-colours, onnxruntime-cpu |"))

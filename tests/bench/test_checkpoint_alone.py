@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,13 @@ import torch
 from PIL import Image
 
 from ovsdino.backbone_weights import load_backbone_weights
-from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
+from ovsdino.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
+from ovsdino.publish import publish
 from ovsdino.teacher import load_sam
 from ovsdino.torch_backend import TorchBackend
-from ovsdino_bench.measured import CheckpointSource, open_measured
+from ovsdino_bench.measured import CheckpointSource, check_same_model, open_measured
 from ovsdino_export.class_vectors import TextSource
 from ovsdino_export.pipeline import export_onnx
 from ovsdino_runtime.errors import BackendUnavailable, CheckpointError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 BACKBONE = "test_vit"  # timm's own tiny ViT
 NAMES = ("car", "road", "sky")
+WITHOUT_ENCODER = {"encoder": False, "gate": False, "alignment": False, "backbone_trainable_blocks": 0}
 
 
 @pytest.fixture
@@ -129,8 +132,7 @@ def test_tensorrt_is_not_answered_by_pytorch(checkpoint: Path) -> None:
 def test_a_model_without_encoder_is_measured_with_sams_features(
     text: TextSource, tmp_path: Path, tiny_sam: Path, bench: Callable[..., Ran]
 ) -> None:
-    without = {"encoder": False, "gate": False, "alignment": False, "backbone_trainable_blocks": 0}
-    checkpoint = _written(tmp_path / "without", **without)
+    checkpoint = _written(tmp_path / "without", **WITHOUT_ENCODER)
     noise(tmp_path / "data")
     asked = (
         *("accuracy", "--checkpoint", checkpoint, "--text-embeddings", text.embeddings),
@@ -190,3 +192,50 @@ def test_a_linear_head_has_no_use_for_sam(tmp_path: Path, tiny_sam: Path) -> Non
     linear = _written(tmp_path / "linear", head="linear", gate=False, alignment=False)
     with pytest.raises(CheckpointError, match="leave out --sam"):
         TorchBackend.open(linear, sam=load_sam(str(tiny_sam)))
+
+
+def test_a_checkpoint_of_another_model_is_not_measured_beside_a_bundle(
+    checkpoint: Path, text: TextSource, tmp_path: Path, tiny_sam: Path, bench: Callable[..., Ran]
+) -> None:
+    bundle = export_onnx(checkpoint, tmp_path / "bundle", text=text)
+    noise(tmp_path / "data")
+    asked = ("accuracy", "--bundle", bundle.path, "--data", tmp_path / "data", "--classes", ",".join(NAMES))
+    for name, changes, said in (
+        ("scaled", {"score_scale_init": 12.0}, "its score scale is 12.0, the bundle's is 10.0;"),
+        ("biased", {"score_bias_init": -1.0}, "its score bias is -1.0, the bundle's is -2.2"),
+        ("finer", {"decoder_stride": 1}, "its grid is (64, 64), the bundle's is (32, 32);"),
+        ("wider", {"embedding_dim": 32}, "its embedding size is 32, the bundle's is 16;"),
+        ("bare", WITHOUT_ENCODER, f"has no encoder, so {bundle.path} cannot be of it; name the checkpoint"),
+    ):
+        other = _written(tmp_path / name, **changes)
+        for more in ((), ("--sam", tiny_sam)):
+            done = bench(*asked, "--checkpoint", other, *more)
+            assert done.code == 1
+            assert said in done.error
+            assert str(other) in done.error
+            assert str(bundle.path) in done.error
+
+
+def test_a_bundle_s_checkpoint_is_known_in_fp16_and_by_its_backbone(
+    checkpoint: Path, text: TextSource, tmp_path: Path
+) -> None:
+    bundle = export_onnx(checkpoint, tmp_path / "bundle", text=text)
+    publish(checkpoint, tmp_path / "half", name="half", license="CC0-1.0")
+    rounded = export_onnx(tmp_path / "half", tmp_path / "rounded", text=text)
+    for folder in (checkpoint, tmp_path / "half"):
+        model, info = load_checkpoint(folder)
+        for made in (bundle, rounded):
+            check_same_model(made.manifest, model, info, folder, made.path)
+    scale = bundle.manifest.score_scale
+    near = replace(bundle.manifest, score_scale=scale * (1 + 1e-6))
+    check_same_model(near, model, info, checkpoint, bundle.path)
+    for changes, said in (
+        ({"score_scale": scale * (1 + 1e-4)}, "its score scale is"),
+        ({"window_px": 32}, "its window is 64, the bundle's is 32"),
+        (
+            {"backbone": replace(bundle.manifest.backbone, fingerprint="f" * 64)},
+            f"its backbone is {BACKBONE} .*, the bundle's is {BACKBONE} ffffffffffffffff; name",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            check_same_model(replace(bundle.manifest, **changes), model, info, checkpoint, bundle.path)

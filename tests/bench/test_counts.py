@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import struct
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +21,9 @@ from ovsdino_bench.counts import ImageCounts, gain
 from ovsdino_bench.report import read_reports
 from ovsdino_bench.tables import markdown
 from ovsdino_runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from tests.bench.conftest import Ran
 
 NAMES = ("car", "road", "tree")
 
@@ -106,6 +114,50 @@ def test_the_same_names_with_other_labels_cannot_be_compared() -> None:
         gain(other, ImageCounts(names=other.names, images=other.images, counts=moved), block=1)
 
 
+def test_where_no_class_occurs_the_comparison_is_null_and_not_nan(
+    tmp_path: Path, bench: Callable[..., Ran]
+) -> None:
+    bare = Confusions.of(np.zeros((2, 3, 3), dtype=np.int64))
+    ImageCounts(names=NAMES, images=("a", "b"), counts=bare).save(tmp_path / "c.npz")
+    done = bench("compare", tmp_path / "c.npz", tmp_path / "c.npz", "--json")
+    assert done.code == 0, done.err
+
+    def refuse(token: str) -> None:
+        raise AssertionError(f"{token} is no JSON")
+
+    assert json.loads(done.out, parse_constant=refuse) == {
+        "miou": [None, None],
+        "gain_interval_95": [None, None],
+        "beyond_noise": False,
+        "iou_gain": dict.fromkeys(NAMES),
+    }
+    assert bench("compare", tmp_path / "c.npz", tmp_path / "c.npz").code == 0
+
+
+@pytest.mark.filterwarnings("ignore")  # NumPy's, on what it still can read
+def test_damage_anywhere_in_a_file_of_counts_is_one_clear_error(tmp_path: Path) -> None:
+    counts(0.6, images=2).save(tmp_path / "c.npz")
+    whole, path = (tmp_path / "c.npz").read_bytes(), tmp_path / "damaged.npz"
+    places = range(0, len(whole), 2)
+    read = 0
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        with contextlib.suppress(DataError):  # anything else that it raises fails the test
+            ImageCounts.load(path)
+            read += 1
+    assert read < 0.7 * len(places), "much of it matters"
+
+
+def test_an_array_whose_header_is_cut_off_is_one_clear_error(tmp_path: Path) -> None:
+    header = b"{'descr': ('<i8',\n"
+    with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
+        archive.writestr("names.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(DataError, match=r"c\.npz holds no confusion counts"):
+        ImageCounts.load(tmp_path / "c.npz")
+
+
 @pytest.mark.parametrize("damage", ["missing", "empty", "no zip", "other arrays", "scalars", "wrong shape"])
 def test_a_file_that_holds_no_counts_is_one_line(
     tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -142,7 +194,7 @@ def test_accuracy_writes_counts_that_compare_and_a_report_that_becomes_a_table(
     assert run(monkeypatch, *common, "--counts", path) in (0, None)
     text = capsys.readouterr().out
     report = json.loads(text)
-    assert report["data"] == str(data)
+    assert report["data"] == "data"
     assert report["model"]["name"] == "tiny-colours"
     assert ImageCounts.load(path).images == ("0.png", "1.png", "2.png")
     assert run(monkeypatch, "compare", path, path) in (0, None)

@@ -6,14 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ovsdino_bench.cold import peak_host_bytes
 from ovsdino_bench.engine_times import time_engines
+from ovsdino_bench.failures import Failures
 from ovsdino_bench.latency import Timed, check_batches, ratios_to_the_first, time_batches, time_ways
 from ovsdino_bench.spread import median_ratio_interval, pair_ratios, summary
 from ovsdino_bench.ways import STAGES, Way, open_way
@@ -48,9 +49,9 @@ class Logged:
 
 def test_ways_run_in_turn_and_warm_up_is_not_counted(tiny_bundle: Path, picture: Path) -> None:
     log: list[tuple[str, int]] = []
-    bundle = Bundle.open(tiny_bundle)
+    bundle, failures = Bundle.open(tiny_bundle), Failures()
     ways = [Way(name=name, segmenter=Segmenter(bundle, Logged(name, log))) for name in "AB"]
-    timed = time_ways(ways, picture, ["car", "road"], [], runs=3, warmup=2)
+    timed = time_ways(ways, picture, ["car", "road"], [], runs=3, warmup=2, failures=failures)
     assert [name for name, _ in log] == list("ABABABABAB")
     assert [(item.way, item.size_hw) for item in timed] == [("A", (40, 60)), ("B", (40, 60))]
     for item in timed:
@@ -60,7 +61,7 @@ def test_ways_run_in_turn_and_warm_up_is_not_counted(tiny_bundle: Path, picture:
             parts = sum(item.stages[stage][place] for stage in STAGES if stage != "total")
             assert parts <= item.stages["total"][place]
     log.clear()
-    found = time_batches(ways, [1, 3], runs=2, warmup=1)
+    found = time_batches(ways, [1, 3], runs=2, warmup=1, failures=failures)
     assert log == [(name, batch) for batch in (1, 3) for _ in range(3) for name in "AB"]
     assert [(item["way"], item["batch"], len(item["observations_ms"])) for item in found] == [
         ("A", 1, 2), ("B", 1, 2), ("A", 3, 2), ("B", 3, 2),
@@ -132,7 +133,8 @@ def test_engines_are_timed_in_turn_by_the_gpus_clock_and_other_ways_are_passed_o
             "time",
             lambda batch, name=way.name, own=timing: log.append((name, len(batch))) or own(batch),
         )
-    found = time_engines(ways, [1, 3], runs=2, warmup=1)
+    run = partial(time_engines, runs=2, warmup=1, failures=Failures())
+    found = run(ways, [1, 3])
     assert log == [(name, batch) for batch in (1, 3) for _ in range(3) for name in names[::2]]
     copied = (28 * 28 * 3 + 4 * 4 * 4 * 4) * trt.cuda.copy_ms_per_byte
     for item, (batch, name) in zip(found, [(b, n) for b in (1, 3) for n in names[::2]], strict=True):
@@ -143,10 +145,9 @@ def test_engines_are_timed_in_turn_by_the_gpus_clock_and_other_ways_are_passed_o
         assert item["with_transfers"]["observations_ms"] == pytest.approx(
             [alone + batch * copied] * 2, abs=1e-4
         )
-    assert time_engines(ways[1:2], [1, 3], runs=2, warmup=1) == []
-    assert time_engines(ways, [], runs=2, warmup=1) == []
+    assert run(ways[1:2], [1, 3]) == run(ways, []) == []
     with pytest.raises(DataError, match="takes at most 9"):
-        time_engines(ways, [10], runs=1, warmup=0)
+        run(ways, [10])
 
 
 def test_the_command_reports_engine_times_of_tensorrt_and_of_nothing_else(
@@ -186,11 +187,6 @@ def test_the_usual_way_gives_the_labels_of_the_exact_one(tiny_bundle: Path, pict
         theirs, other_names, other_background, _ = usual._labels(pixels, classes)
         assert (names, background) == (other_names, other_background)
         assert (ours != theirs).mean() < 0.001
-
-
-def test_peak_memory_is_read_from_the_kernels_text() -> None:
-    assert peak_host_bytes("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t 3 kB\n") == 2048 * 1024
-    assert peak_host_bytes("Name:\tx\n") is None
 
 
 def options(bundle: Path, picture: Path) -> list[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovsdino_bench.worst import marked
+from ovsdino_bench.panels import marked
 
 
 @pytest.mark.parametrize("size_hw", [(30, 50), (640, 480), (1500, 2600), (2, 3000)])

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from ovsdino_bench import cli, reference
+from ovsdino_bench.documents import read_document
 from ovsdino_bench.merging import usual_labels
+from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.vocabulary import vocabulary
 from ovsdino_runtime.windows import WindowGrid
 
@@ -40,7 +42,11 @@ def test_the_report_names_machine_sizes_and_ratios(
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code in (0, None)
-    report = json.loads(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    report = json.loads(text)
+    assert (report["kind"], report["schema"]) == ("merging", 1)
+    (tmp_path / "merging.json").write_text(text)
+    assert read_document(tmp_path / "merging.json", ("merging",)) == ("merging", [report])
     (row,) = report["timings"]
     assert row["size_hw"] == [40, 70]
     assert row["planes"] == 11
@@ -52,3 +58,32 @@ def test_the_report_names_machine_sizes_and_ratios(
     with pytest.raises(SystemExit) as refused:
         cli.main()
     assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"schema": 2},
+            "is a report of merging of schema 2, this version reads 1; measure again, or upgrade",
+        ),
+        ({"schema": None}, "is a report of merging of schema None, this version reads 1"),
+        ({"timings": [{"planes": 3}]}, "is damaged: it lacks 'size_hw' in timings"),
+        ({"kind": "weather"}, "is no report of merging; write one with the command of that name"),
+        ({"kind": "parity"}, "is no report of merging, but of parity"),
+    ],
+)
+def test_a_file_of_another_schema_is_refused(changes: dict[str, object], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "merging.json"
+    path.write_text(json.dumps({"kind": "merging", "schema": 1, "timings": [], **changes}))
+    with pytest.raises(DataError) as raised:
+        read_document(path, ("merging",))
+    assert said in str(raised.value)
+
+
+def test_tables_pages_and_comparisons_are_of_other_kinds(bench: Callable) -> None:
+    path = Path(__file__).parents[2] / "bench" / "results" / "merging.json"
+    for words in (("table", path), ("compare", path, path), ("report", path, "--out", "page.html")):
+        done = bench(*words)
+        assert done.code == 1
+        assert "merging.json is no report of accuracy, latency, parity, but of merging" in done.error

@@ -103,6 +103,89 @@ def test_what_differs_is_said_and_what_does_not_is_not() -> None:
     assert rows(other)["m, b"][0] == "50.0*"
 
 
+def model_of(**changes: Any) -> dict[str, Any]:
+    return {**report("voc21")["model"], **changes}
+
+
+def test_models_of_one_name_stand_apart_by_their_hashes() -> None:
+    first, second = (
+        model_of(image_graph_sha256=digit * 64, steps=number) for digit, number in (("a", 1), ("b", 2))
+    )
+    table = beside_the_paper(
+        [
+            *(report(name, 0.5, model=first) for name in COLUMNS),
+            *(report(name, 0.25, model=second) for name in list(COLUMNS)[:7]),
+        ]
+    )
+    shown = rows(table)
+    assert shown["m, b, aaaaaaaa"] == ["50.0"] * 9
+    assert shown["m, b, bbbbbbbb"] == [*["25.0"] * 7, "-", "-"]
+    assert "m, b" not in shown
+    assert "* m, b, aaaaaaaa: weights: vit_base_patch14_dinov2 from hub, 1 steps" in table
+    assert "* m, b, bbbbbbbb: weights: vit_base_patch14_dinov2 from hub, 2 steps" in table
+
+
+@pytest.mark.parametrize(
+    ("backend", "files", "told"),
+    [
+        ("onnxruntime-cpu", {"image.onnx": "c" * 64}, "cccccccc"),
+        ("onnxruntime-cuda-fp16", {"image.onnx": "c" * 64, "image.fp16.onnx": "d" * 64}, "dddddddd"),
+        ("onnxruntime-cpu-int8", {"image.onnx": "c" * 64, "image.int8.onnx": "e" * 64}, "eeeeeeee"),
+        ("onnxruntime-cpu", {"image.onnx": "c" * 64, "image.onnx.data": "f" * 64}, "ffffffff"),
+        ("onnxruntime-cpu", {}, "aaaaaaaa"),
+        ("torch-cpu-sam", {"vocabulary.npz": "c" * 64}, "bbbbbbbb"),
+    ],
+)
+def test_the_hash_is_of_what_the_last_backend_computes(
+    backend: str, files: dict[str, str], told: str
+) -> None:
+    graph = {} if backend.startswith("torch") else {"image_graph_sha256": "a" * 64}
+    figures = [{**report("voc21")["backends"][0], "backend": backend}]
+    one = report("voc21", backends=figures, files=files, model=model_of(checkpoint_sha256="b" * 64, **graph))
+    table = rows(beside_the_paper([one, report("voc21", backends=figures)]))
+    assert {f"m, {backend}, {told}", f"m, {backend}, no hash"} < set(table)
+
+
+def test_a_bundle_measured_with_and_without_its_checkpoint_is_one_model() -> None:
+    graph = {"image_graph_sha256": "a" * 64}
+    beside = report("voc21", model=model_of(checkpoint_sha256="b" * 64, **graph))
+    alone = report("voc20", model=model_of(checkpoint_sha256=None, **graph))
+    assert rows(beside_the_paper([beside, alone]))["m, b"][:4] == ["50.0", "-", "-", "50.0"]
+
+
+def test_an_average_of_a_figure_over_other_images_is_marked_as_the_figure_is() -> None:
+    reports = [report(name) for name in COLUMNS]
+    assert rows(beside_the_paper(reports))["m, b"][-1] == "50.0"
+    reports[2] = report("coco_object", images=7)
+    shown = rows(beside_the_paper(reports))["m, b"]
+    assert shown == [*["50.0"] * 2, "50.0*", *["50.0"] * 5, "50.0*"]
+
+
+def test_other_windows_and_sizes_than_the_papers_are_said() -> None:
+    papers = {"window_px": 448, "stride_px": 224, "short_side_px": 448, "long_side_px": 2048}
+    same = beside_the_paper([report("voc21", model=model_of(**papers))])
+    assert "geometry:" not in same
+    finer = beside_the_paper(
+        [
+            report("voc21", model=model_of(**papers)),
+            report("voc20", model=model_of(**{**papers, "stride_px": 112})),
+        ]
+    )
+    said = "windows of 448, stride 112, short side 448, long side at most 2048; the paper's are 448, 224, 448"
+    assert f"* m, b: V20: geometry: {said}, 2048" in finer
+    earlier = beside_the_paper([report("voc21", model=model_of(window_px=448, stride_px=112))])
+    assert "* m, b: geometry: windows of 448, stride 112; the paper's are 448, 224" in earlier
+    of_another_size = beside_the_paper([report("voc21", model=model_of(**{**papers, "short_side_px": 560}))])
+    assert "windows of 448, stride 224, short side 560, long side at most 2048; the" in of_another_size
+
+
+def test_several_engines_in_a_row_are_said() -> None:
+    one, other = ({"engines": {"b": digit * 64}} for digit in "12")
+    assert "engines:" not in beside_the_paper([report("voc21", **one), report("voc20", **one)])
+    mixed = beside_the_paper([report("voc21", **one), report("voc20", **other)])
+    assert "* m, b: engines: 2 different ones, as the reports list" in mixed
+
+
 def test_the_same_benchmark_twice_and_none_of_the_eight_are_refused() -> None:
     with pytest.raises(DataError, match="two reports are of m, b on voc20"):
         beside_the_paper([report("voc20"), report("voc20")])

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ovsdino_bench import cli
+from ovsdino_bench.confusions import Confusions
+from ovsdino_bench.failures import Failures
 from ovsdino_bench.forms import FORMS, runnable
 from ovsdino_bench.parity import Form, gate_of, measure_parity
-from ovsdino_bench.recorded import Recorded
+from ovsdino_bench.recorded import Recorded, record
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import InferenceError
+from ovsdino_runtime.files import sha256_of
 from ovsdino_runtime.metrics import GATES, confusion, mean_iou
 from ovsdino_runtime.segmenter import Segmenter
 from tests.bench.painted import NAMES
@@ -38,8 +41,10 @@ class Changed:
 def one(bundle: Bundle, recorded: Path, change: Callable[[np.ndarray], np.ndarray], precision: str = "fp32"):
     backend = Changed(open_backend(bundle, "cpu"), change)
     form = Form(name="changed", precision=precision, backend=backend)
-    (found,) = measure_parity(bundle, Recorded.open(recorded), [form])
-    return found
+    failures = Failures()
+    measured = measure_parity(bundle, Recorded.open(recorded), [form], failures)
+    assert failures.found == []
+    return measured[0]
 
 
 def test_the_same_features_agree_wholly_and_meet_every_gate(tiny_bundle: Path, recorded: Path) -> None:
@@ -110,21 +115,47 @@ def test_every_figure_is_what_it_says(tiny_bundle: Path, recorded: Path, painted
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_features_that_are_not_finite_miss_the_gates(tiny_bundle: Path, recorded: Path, value: float) -> None:
+def test_features_that_are_not_finite_miss_the_gates_and_are_null_in_a_report(
+    tiny_bundle: Path, recorded: Path, value: float
+) -> None:
     def broken(features: np.ndarray) -> np.ndarray:
         features[0, 0, 0, 0] = value
         return features
 
-    with np.errstate(invalid="ignore"):
-        found = one(Bundle.open(tiny_bundle), recorded, broken, "int8")
+    found = one(Bundle.open(tiny_bundle), recorded, broken, "int8")
     assert found.failures(GATES["int8"])
+    told = found.as_dict(GATES["int8"])
+    for name in ("cosine_mean", "cosine_p1", "cosine_min", "relative_frobenius"):
+        assert told[name] is None
+    assert told["missed"]
+    json.dumps(told, allow_nan=False)
 
 
-def test_features_of_another_shape_are_an_error_that_names_the_form(
-    tiny_bundle: Path, recorded: Path
+def test_confusions_are_kept_sparse(
+    tiny_bundle: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InferenceError, match=r"changed gave features of \(.*PyTorch gave"):
-        one(Bundle.open(tiny_bundle), recorded, lambda features: features[:, :, :-1])
+    kept: list[np.ndarray] = []
+    of_images = Confusions.of_images
+
+    def keeping(parts: Sequence[np.ndarray], classes: int) -> Confusions:
+        kept.extend(parts)
+        return of_images(parts, classes)
+
+    monkeypatch.setattr(Confusions, "of_images", staticmethod(keeping))
+    one(Bundle.open(tiny_bundle), recorded, lambda features: features)
+    assert len(kept) == 2 * 3, "PyTorch's and the form's, of three images"
+    assert all(part.shape[1] == 3 and (part[:, 2] > 0).all() for part in kept)
+
+
+def test_pictures_without_a_labelled_pixel_have_no_miou(
+    tiny_bundle: Path, recorded: Path, tmp_path: Path
+) -> None:
+    bundle, opened = Bundle.open(tiny_bundle), Recorded.open(recorded)
+    blank = [replace(item, truth=np.full_like(item.truth, 255)) for item in opened]
+    record(tmp_path / "blank.npz", bundle.manifest, opened.question, {}, blank)
+    found = one(bundle, tmp_path / "blank.npz", lambda features: features)
+    assert (found.miou, found.delta_miou_points, found.delta_interval_95) == (None, None, None)
+    assert not found.failures(GATES["fp32"])
 
 
 def test_a_gate_can_be_changed_for_a_run() -> None:
@@ -133,7 +164,9 @@ def test_a_gate_can_be_changed_for_a_run() -> None:
 
 
 def test_of_the_forms_this_machine_lacks_the_reason_is_known(tiny_bundle: Path) -> None:
-    opened, missing = runnable(Bundle.open(tiny_bundle))
+    failures = Failures()
+    opened, missing = runnable(Bundle.open(tiny_bundle), failures)
+    assert failures.found == []
     assert "onnx-fp32-cpu" in opened
     assert set(opened) | set(missing) == set(FORMS)
     assert "ovsdino-export fp16" in missing["onnx-fp16-emulated"]
@@ -157,6 +190,14 @@ def test_the_command_prints_a_table_writes_a_report_and_exits_1_beyond_a_gate(
     assert report["forms"][0]["gate"]["label_agreement"] == GATES["fp32"].label_agreement
     assert set(report["files"]) == set(Bundle.open(tiny_bundle).manifest.files)
     assert report["machine"]["cores"]
+    assert report["reference"]["sha256"] == sha256_of(recorded)
+    assert report["reference"]["checkpoint_sha256"] is None, "as in references of earlier versions"
+    assert (report["engines"], report["failed"]) == ({}, [])
+    assert report["question"]["prompts"] == {name: [name] for name in NAMES}
+    assert report["interval"] == "frames taken as independent (block 1)"
+    assert "interval: frames taken as independent (block 1)" in printed
+    assert call(cli.main, *words, "--block", 2) == 0
+    assert "interval: runs of 2 neighbouring frames drawn together" in capsys.readouterr().out
     assert call(cli.main, *words, "--gate", "label_agreement=1.5", "--json") == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["forms"][0]["missed"] == ["label agreement is 1.000000, the gate is 1.5"]

@@ -17,7 +17,10 @@ from ovsdino_export.int8 import write_int8
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.files import sha256_of
 from tests.bench.painted import NAMES, SIZES
+
+WEIGHTS = "model.safetensors"
 
 
 def test_what_is_recorded_reads_back_as_it_was(tiny_bundle: Path, recorded: Path, painted: Path) -> None:
@@ -99,7 +102,10 @@ def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gate
     assert "3 images" in capsys.readouterr().out
     write_int8(Bundle.open(tmp_path / "bundle"), sorted((painted / "images").iterdir()))
     assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out, "--json") == 0
-    forms = {item["form"]: item for item in json.loads(capsys.readouterr().out)["forms"]}
+    report = json.loads(capsys.readouterr().out)
+    assert report["reference"]["sha256"] == sha256_of(out)
+    assert report["reference"]["checkpoint_sha256"] == sha256_of(tmp_path / "checkpoint" / WEIGHTS)
+    forms = {item["form"]: item for item in report["forms"]}
     assert set(forms) >= {"onnx-fp32-cpu", "onnx-fp16-emulated", "onnx-int8-cpu"}
     assert forms["onnx-fp32-cpu"]["cosine_mean"] > 0.9999999
     assert 0.999 < forms["onnx-fp16-emulated"]["cosine_mean"] < 1
@@ -110,6 +116,65 @@ def test_pytorch_is_recorded_by_a_command_and_the_exported_bundle_meets_its_gate
     assert call(cli.main, "parity", "--bundle", tmp_path / "bundle", "--reference", out) == 0
     assert "over 1 images" in capsys.readouterr().out
     assert call(cli.main, "reference", *told, "--out", out) == 2
+
+
+def test_a_checkpoint_that_is_not_the_bundles_is_refused_before_anything_is_recorded_or_timed(
+    tmp_path: Path,
+    painted: Path,
+    told: tuple[object, ...],
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import torch
+
+    from ovsdino.checkpoint import load_checkpoint, save_checkpoint
+
+    model, info = load_checkpoint(tmp_path / "checkpoint")
+    with torch.no_grad():
+        model.score_scale *= 2
+    save_checkpoint(tmp_path / "other", model, info)
+    other = (*told[:2], "--checkpoint", tmp_path / "other")
+    for words in (
+        ("reference", *other, "--data", painted, "--classes", ",".join(NAMES)),
+        (
+            *("latency", *other, "--image", painted / "images" / "0.png", "--classes", "car"),
+            *("--form", "onnx-fp32-cpu", "--against", "pytorch-eager"),
+        ),
+    ):
+        out = tmp_path / f"{words[0]}.out"
+        assert call(cli.main, *words, "--out", out) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert said[0].startswith("error: ")
+        assert "its score scale is " in said[0]
+        assert not out.exists()
+
+
+def test_latency_says_which_checkpoint_it_ran_and_which_the_reference_is_of(
+    tmp_path: Path,
+    painted: Path,
+    told: tuple[object, ...],
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reference, out = tmp_path / "reference.npz", tmp_path / "l.json"
+    picture = painted / "images" / "0.png"
+    asked = ("--images", picture, "--classes", "car,road", "--out", reference)
+    assert call(cli.main, "reference", *told, *asked) == 0
+    ways = ("--form", "onnx-fp32-cpu", "--against", "pytorch-eager", "--reference", reference)
+    counts = ("--runs", 1, "--warmup", 0, "--cold", 1, "--batches", "2")
+    assert (
+        call(cli.main, "latency", *told, "--image", picture, "--classes", "car", *ways, *counts, "--out", out)
+        == 0
+    ), capsys.readouterr().err
+    report = json.loads(out.read_text())
+    weights = sha256_of(tmp_path / "checkpoint" / WEIGHTS)
+    assert report["checkpoint_sha256"] == report["agreement"]["reference_checkpoint_sha256"] == weights
+    assert report["agreement"]["reference_sha256"] == sha256_of(reference)
+    agreeing = {item["way"]: item["cosine_mean"] for item in report["agreement"]["ways"]}
+    assert min(agreeing.values()) > 0.99999
+    assert set(report["cold_start"]) == set(agreeing) == {"onnx-fp32-cpu", "pytorch-eager"}
+    assert (report["failed"], report["engines"]) == ([], {})
 
 
 def test_a_picture_that_cannot_be_read_costs_a_reference_only_itself(

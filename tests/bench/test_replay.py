@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovsdino_bench.agreement import agreement_with
 from ovsdino_bench.recorded import Recorded, RecordedImage, record
+from ovsdino_bench.replay import ReplayBackend
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.files import sha256_of
@@ -162,6 +164,40 @@ def test_latency_holds_what_it_times_against_the_reference_and_needs_no_torch(
     assert way["cosine_mean"] == pytest.approx(cosines.mean(), abs=1e-6)
     assert 0.5 < way["label_agreement"] < 1
     assert f"| onnx-fp32-cpu | {100 * way['label_agreement']:.4f} % |" in done.stdout
+
+
+def test_latency_reads_the_load_before_it_works_itself(
+    tiny_bundle: Path, painted: Path, disturbed: Path, bench: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def load() -> float:
+        done.append("load")
+        return 0.25
+
+    def agreeing(*given: Any) -> dict[str, Any]:
+        done.append("agreement")
+        return agreement_with(*given)
+
+    monkeypatch.setattr("ovsdino_bench.cpu_telemetry.load_now", load)
+    monkeypatch.setattr("ovsdino_bench.agreement.agreement_with", agreeing)
+    ran = bench(
+        *("latency", "--bundle", tiny_bundle, "--image", painted / "images" / "0.png", "--classes", "car"),
+        *("--runs", 1, "--warmup", 0, "--cold", 0, "--batches", "", "--form", "onnx-fp32-cpu"),
+        *("--reference", disturbed, "--json"),
+    )
+    assert ran.code == 0, ran.err
+    assert done == ["load", "agreement"]
+    assert json.loads(ran.out)["telemetry"]["load_before"] == 0.25
+
+
+def test_a_row_of_a_reference_says_its_checkpoint_where_the_file_does(
+    tiny_bundle: Path, recorded: Path, rewrite: Callable[..., Path]
+) -> None:
+    manifest = Bundle.open(tiny_bundle).manifest
+    assert "checkpoint_sha256" not in ReplayBackend(recorded, manifest).facts
+    told = rewrite("told.npz", checkpoint_sha256="ab" * 32)
+    assert ReplayBackend(told, manifest).facts["checkpoint_sha256"] == "ab" * 32
 
 
 def test_latency_refuses_a_reference_of_another_model_before_anything_is_timed(

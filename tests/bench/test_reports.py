@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ovsdino_bench.documents import read_document
+from ovsdino_bench.documents import as_document, read_document
 from ovsdino_bench.latency_report import latency_table
 from ovsdino_bench.machine import typed_command
 from ovsdino_bench.page import page_of
@@ -116,6 +117,19 @@ def test_a_report_without_any_class_has_no_figure_in_a_short_table(write: Callab
     report = json.loads((ROOT / "bench" / "results" / "camvid-val.json").read_text())
     report["backends"][0].update(miou=None, miou_interval_95=[None, None])
     assert short_table([write("a.json", report)]).splitlines()[2].endswith("| no class occurs |")
+
+
+def test_a_form_whose_features_are_not_finite_is_null_and_reads(write: Callable, bench: Callable) -> None:
+    broken = parity(0.25)
+    broken["forms"][0].update(cosine_mean=float("nan"), cosine_p1=float("inf"))
+    text = as_document(broken)
+    form = json.loads(text)["forms"][0]
+    assert (form["cosine_mean"], form["cosine_p1"], form["label_agreement"]) == (None, None, 0.25)
+    assert not {"NaN", "Infinity"} & {*re.findall(r"\w+", text)}
+    before, after = write("p.json", parity(0.9)), write("q.json", json.loads(text))
+    assert "25.0000 % of labels" in short_table([after])
+    assert "cosine mean 1.000000 -> -" in bench("compare", before, after).out
+    assert json.loads(bench("compare", before, after, "--json").out)[0]["cosine_p1"] == [1.0, None]
 
 
 def test_the_readmes_results_are_those_of_its_files(bench: Callable, tmp_path: Path) -> None:

@@ -11,12 +11,29 @@ from pathlib import Path
 
 import pytest
 
+from ovsdino_bench import telemetry
+from ovsdino_bench.cold import peak_host_bytes
+from ovsdino_bench.cpu_telemetry import (
+    CpuTimes,
+    busiest_core,
+    clocks_mhz,
+    load_of,
+    others_share,
+    scaling_clocks_mhz,
+)
 from ovsdino_bench.gpu_telemetry import GpuSample, throttle_reasons
 from ovsdino_bench.tegrastats import sample_of
-from ovsdino_bench.telemetry import CpuTimes, Telemetry, Watch, clocks_mhz, load_of, others_share
+from ovsdino_bench.telemetry import Telemetry, Watch
 
 STAT = "cpu  1000 50 300 8000 150 0 20 80 500 0\ncpu0 500 25 150 4000 75 0 10 40 0 0\nintr 5\n"
-QUIET = Telemetry(cores=2, load_before=0.4, others=0.02, cpu_mhz=(3000, 2900))
+
+
+def cpu(*samples: tuple[float, float]) -> tuple[dict[str, float], ...]:
+    """What was seen of the busiest core: its load and its clock."""
+    return tuple({"cpu_percent": load, "cpu_mhz": clock} for load, clock in samples)
+
+
+QUIET = Telemetry(cores=2, load_before=0.4, others=0.02, cpu=cpu((99, 3000), (98, 2900)))
 SAMPLE = GpuSample(clock_mhz=1500, celsius=60, watts=70, used_bytes=1, throttling=())
 
 
@@ -24,6 +41,8 @@ def test_busy_time_is_all_but_idle_and_waiting_and_counts_guests_once() -> None:
     found = CpuTimes.of(STAT)
     assert found == CpuTimes(busy=pytest.approx(14.5), total=pytest.approx(96.0))
     assert CpuTimes.of("nothing") is None
+    assert CpuTimes.of_cores(STAT) == {0: CpuTimes(busy=pytest.approx(7.25), total=pytest.approx(48.0))}
+    assert CpuTimes.of_cores("nothing") == {}
 
 
 def test_what_others_took_is_the_busy_time_less_ones_own() -> None:
@@ -34,13 +53,38 @@ def test_what_others_took_is_the_busy_time_less_ones_own() -> None:
 
 
 def test_clocks_and_loads_are_read() -> None:
-    assert clocks_mhz("processor : 0\ncpu MHz\t\t: 2450.5\nflags: x\ncpu MHz\t\t: 1200.000\n") == [
-        2450.5,
-        1200,
-    ]
-    assert clocks_mhz("") == []
+    cores = "processor : 0\ncpu MHz\t\t: 2450.5\nflags: x\nprocessor : 3\ncpu MHz\t\t: 1200.000\n"
+    assert clocks_mhz(cores) == {0: 2450.5, 3: 1200}
+    assert clocks_mhz("processor : 0\nBogoMIPS : 48.00\n") == {}, "as on ARM"
     assert load_of("3.94 2.00 1.00 2/300 12345\n") == 3.94
     assert load_of("") is None
+
+
+def test_where_cpuinfo_has_no_clocks_those_of_cpufreq_are_read(tmp_path: Path) -> None:
+    for name, text in (("cpu0", "1510400\n"), ("cpu11", "729600\n"), ("cpu2", "<unknown>\n")):
+        (tmp_path / name / "cpufreq").mkdir(parents=True)
+        (tmp_path / name / "cpufreq" / "scaling_cur_freq").write_text(text)
+    (tmp_path / "cpu3").mkdir()  # off
+    (tmp_path / "cpufreq" / "policy0").mkdir(parents=True)
+    assert scaling_clocks_mhz(tmp_path) == {0: 1510.4, 11: 729.6}
+    assert scaling_clocks_mhz(tmp_path / "none") == {}
+
+
+def test_the_busiest_core_is_the_one_that_worked_most_since_the_look_before() -> None:
+    def at(*busy_and_total: tuple[float, float]) -> dict[int, CpuTimes]:
+        return {core: CpuTimes(busy=busy, total=total) for core, (busy, total) in enumerate(busy_and_total)}
+
+    before, after = at((50, 100), (0, 100), (9, 100)), at((50.2, 101), (0.9, 101), (9, 100))
+    assert busiest_core(before, after, {0: 4000, 1: 2000, 2: 9000}) == {"cpu_percent": 90, "cpu_mhz": 2000}
+    assert busiest_core(before, after, {0: 4000, 2: 9000}) == {"cpu_percent": 20, "cpu_mhz": 4000}
+    assert busiest_core({}, after, {0: 4000}) is None
+    assert busiest_core(before, before, {0: 4000}) is None
+    assert busiest_core(before, after, {}) is None
+
+
+def test_peak_memory_is_read_from_the_kernels_text() -> None:
+    assert peak_host_bytes("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t 3 kB\n") == 2048 * 1024
+    assert peak_host_bytes("Name:\tx\n") is None
 
 
 def test_a_line_of_tegrastats_is_read_and_what_it_does_not_say_is_not_there() -> None:
@@ -92,7 +136,7 @@ def test_a_jetson_is_looked_at_throughout_the_run_and_throttling_marks_it(
 ) -> None:
     lines = [f"RAM 1/2MB CPU [5%@1510,off] GR3D_FREQ {load}%@[{mhz}] gpu@50C" for load, mhz in clocks]
     said = fake_tegrastats(tmp_path / "bin", monkeypatch, lines)
-    with Watch() as watch:
+    with Watch(None) as watch:
         until = time.monotonic() + 30
         while not said.exists() and time.monotonic() < until:
             time.sleep(0.01)
@@ -109,7 +153,7 @@ def test_a_tegrastats_that_does_not_start_is_as_none(tmp_path: Path, monkeypatch
     (tmp_path / "tegrastats").write_bytes(b"\x7fnot a program")
     (tmp_path / "tegrastats").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with Watch() as watch:
+    with Watch(None) as watch:
         pass
     assert watch.seen.tegrastats == ()
 
@@ -120,10 +164,17 @@ def test_a_quiet_run_is_not_marked_and_each_limit_marks_one() -> None:
     for changed, text in (
         (replace(QUIET, others=0.11), "busy: other processes took 11 %"),
         (replace(QUIET, load_before=1.01), "busy: the load was 1.01 on 2 cores"),
-        (replace(QUIET, cpu_mhz=(3000, 2399)), "throttled: the processor's clock fell from 3000 to 2399"),
+        (
+            replace(QUIET, cpu=cpu((99, 3000), (99, 2399))),
+            "throttled: the processor's clock under load fell from 3000 to 2399 MHz, the limit is 80 %",
+        ),
         (
             replace(QUIET, gpu=(SAMPLE, replace(SAMPLE, throttling=throttle_reasons(0x41)))),
             "throttled: the GPU reports thermal slowdown (hardware)",
+        ),
+        (
+            replace(QUIET, looks=60, unseen=2, unseen_because="GPU is lost"),
+            "unseen: 2 of 60 looks at the machine failed, the last with GPU is lost; whether it was",
         ),
     ):
         (mark,) = changed.marks()
@@ -132,3 +183,50 @@ def test_a_quiet_run_is_not_marked_and_each_limit_marks_one() -> None:
     (mark,) = replace(QUIET, tegrastats=hot).marks()
     assert mark.startswith("throttled: the processor's clock under load fell from 1500 to 1190 MHz")
     assert replace(QUIET, gpu=(replace(SAMPLE, throttling=("idle",)),)).marks() == []
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        ((99, 800), (99, 3000), (99, 3000)),  # it wakes up
+        ((99, 3000), (5, 800)),  # at rest
+        ((99, 3000), (99, 2401)),
+    ],
+)
+def test_a_processor_that_wakes_up_or_rests_is_not_throttled(samples: tuple[tuple[float, float]]) -> None:
+    assert replace(QUIET, cpu=cpu(*samples)).marks() == []
+
+
+def test_a_run_is_judged_by_the_load_before_its_command_and_not_by_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with Watch(0.75) as watch:
+        pass
+    assert watch.seen.load_before == 0.75
+    assert not any(mark.startswith("busy: the load") for mark in watch.seen.marks())
+
+
+def test_a_look_that_fails_ends_no_other_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Flaky:
+        looks = 0
+
+        def sample(self) -> GpuSample:
+            self.looks += 1
+            if self.looks == 2:
+                raise RuntimeError("GPU is\nlost")
+            return SAMPLE
+
+    flaky = Flaky()
+    monkeypatch.setattr(telemetry, "_EVERY_S", 0.001)
+    monkeypatch.setattr(telemetry.Nvml, "open", lambda: flaky)
+    with Watch(None) as watch:
+        until = time.monotonic() + 30
+        while flaky.looks < 4 and time.monotonic() < until:
+            time.sleep(0.001)
+    seen = watch.seen
+    assert (seen.unseen, seen.unseen_because) == (1, "GPU is lost")
+    assert len(seen.gpu) == seen.looks - 1 >= 3
+    (mark,) = [text for text in seen.marks() if text.startswith("unseen")]
+    assert f"1 of {seen.looks} looks" in mark
+    assert seen.as_dict()["looks"] == {"count": seen.looks, "failed": 1, "last_error": "GPU is lost"}

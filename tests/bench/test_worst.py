@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovsdino_bench.page import page_of
+from ovsdino_bench.panels import marked
 from ovsdino_bench.recorded import Recorded, RecordedImage, record
-from ovsdino_bench.worst import marked
 from ovsdino_runtime.backends.recording import RecordingBackend
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import Bundle
