@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from ovsdino_runtime.embeddings import EmbeddingSet, Vectors, unit
 from ovsdino_runtime.errors import CheckpointError
+from ovsdino_runtime.files import NPZ_DAMAGE
 from ovsdino_runtime.vocabulary import canonical_set
 
 _UNIT_NORM_TOLERANCE = 1e-2  # they may have been stored in half precision
@@ -54,7 +54,7 @@ def _read_arrays(path: Path) -> dict[str, Vectors]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return {key: np.asarray(data[key], dtype=np.float32) for key in data.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except NPZ_DAMAGE as error:
         raise CheckpointError(
             f"cannot read the text embeddings {path} ({error}); give an .npz of arrays"
         ) from error

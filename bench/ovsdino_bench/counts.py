@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +12,8 @@ import numpy as np
 from ovsdino_bench.bootstrap import miou_interval
 from ovsdino_bench.confusions import Confusions
 from ovsdino_runtime.errors import DataError
-from ovsdino_runtime.files import atomic_file
+from ovsdino_runtime.files import NPZ_DAMAGE, atomic_file
 from ovsdino_runtime.metrics import iou_per_class, mean_iou
-
-# What NumPy and zipfile raise on damaged files: flipped bits may name another compression, a password
-# (RuntimeError), a shape beyond memory, or break the text of an array's header.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    RuntimeError,
-    ArithmeticError,
-    MemoryError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +58,7 @@ class ImageCounts:
                     counts = Confusions(images=images.size, classes=names.size, entries=data["entries"])
                 else:
                     counts = Confusions.of(data["counts"].astype(np.int64, casting="same_kind"))
-        except _DAMAGE as error:
+        except NPZ_DAMAGE as error:
             raise DataError(
                 f"{path} holds no confusion counts ({error}); `ovsdino-bench accuracy --counts` writes them"
             ) from error

@@ -48,11 +48,25 @@ def machine() -> dict[str, object]:
 
 def typed_command() -> str:
     """Return the command as it was typed, of paths elsewhere only the last part."""
-    return shlex.join(["ovsdino-bench", *("=".join(_last_parts(word)) for word in sys.argv[1:])])
+    return shlex.join(
+        ["ovsdino-bench", *("=".join(map(shown_source, word.split("="))) for word in sys.argv[1:])]
+    )
 
 
-def _last_parts(word: str) -> list[str]:
-    return [Path(part).name if part.startswith(("/", "~", "../")) else part for part in word.split("=")]
+def shown_source(source: str) -> str:
+    """Return how a person named the data, of paths elsewhere only the last part.
+
+    Args:
+        source: a folder, `coco:JSON:IMAGES` or `yolo:DIR`; or any other text.
+    """
+    kind, colon, rest = source.partition(":")
+    if colon and kind in ("coco", "yolo"):
+        return ":".join([kind, *map(_last_part, rest.split(":"))])
+    return _last_part(source)
+
+
+def _last_part(path: str) -> str:
+    return (Path(path).name or path) if path.startswith(("/", "~", "../")) else path
 
 
 def _processor() -> str:

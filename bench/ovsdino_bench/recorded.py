@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ovsdino_runtime import __version__
 from ovsdino_runtime.errors import DataError
-from ovsdino_runtime.files import atomic_file
+from ovsdino_runtime.files import NPZ_DAMAGE, atomic_file
 from ovsdino_runtime.manifest import Manifest
 from ovsdino_runtime.segmenter import Question
 
@@ -80,7 +80,7 @@ class Recorded:
             needed = [f"{index}/{part}.npy" for index, item in images for part in item["parts"]]
             about["model"]
             about["failed"] = [{"image": item["image"], **item} for item in about.get("failed", ())]
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except NPZ_DAMAGE as error:
             raise DataError(
                 f"{path} holds no reference ({error}); `ovsdino-bench reference` writes one"
             ) from error
@@ -127,7 +127,7 @@ class Recorded:
                         features=_read(archive, f"{index}/features"),
                         truth=truth,
                     )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except NPZ_DAMAGE as error:
             raise DataError(f"{self.path} is damaged ({error}); record the reference again") from error
 
     def array(self, archive: zipfile.ZipFile, index: int, part: str) -> NDArray[Any]:
@@ -138,7 +138,7 @@ class Recorded:
         """
         try:
             return _read(archive, f"{index}/{part}")
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except NPZ_DAMAGE as error:
             raise DataError(f"{self.path} is damaged ({error}); record the reference again") from error
 
     def check(self, manifest: Manifest) -> None:

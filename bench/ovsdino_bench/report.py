@@ -12,8 +12,9 @@ from ovsdino_bench import shapes as sh
 from ovsdino_bench.accuracy import Comparison
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
+from ovsdino_bench.machine import shown_source
 from ovsdino_bench.runs import Recorded, Run
-from ovsdino_bench.selection import Selection, list_hash, shown_source
+from ovsdino_bench.selection import Selection, list_hash
 from ovsdino_runtime.bundle import IMAGE_GRAPH
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import atomic_file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -111,22 +110,6 @@ def list_hash(names: Sequence[str]) -> str:
     return hashlib.sha256(
         "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
     ).hexdigest()
-
-
-def shown_source(source: str) -> str:
-    """Return how a person named the data, of paths elsewhere only the last part, as records keep commands.
-
-    Args:
-        source: a folder, `coco:JSON:IMAGES` or `yolo:DIR`.
-    """
-    kind, colon, rest = source.partition(":")
-    if colon and kind in ("coco", "yolo"):
-        return ":".join([kind, *map(_last_part, rest.split(":"))])
-    return _last_part(source)
-
-
-def _last_part(path: str) -> str:
-    return (Path(path).name or path) if path.startswith(("/", "~", "../")) else path
 
 
 def _may_show(item: LabelledImage, places: Sequence[int]) -> bool:

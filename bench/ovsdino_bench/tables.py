@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ovsdino_bench.accuracy import Comparison
@@ -39,7 +40,10 @@ def gain_table(found: Gain) -> str:
         f"mIoU {100 * first:.2f} -> {100 * second:.2f}: {100 * (second - first):+.2f} "
         f"(95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {verdict})"
     ]
-    lines += [f"  {name:24} {100 * value:+7.2f}" for name, value in found.iou.items()]
+    lines += [
+        f"  {name:24} {100 * value:+7.2f}" if math.isfinite(value) else f"  {name:24} {'-':>7}"
+        for name, value in found.iou.items()
+    ]
     return "\n".join(lines)
 
 

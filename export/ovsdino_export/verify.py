@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ovsdino_runtime.backends.ort import open_session
 from ovsdino_runtime.errors import BundleError, ParityError
+from ovsdino_runtime.files import NPZ_DAMAGE
 from ovsdino_runtime.metrics import GATES, Agreement, Gate, agreement, label_figures
 
 GOLDEN_WINDOWS = 4
@@ -67,7 +67,7 @@ def load_golden(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return data["windows"].astype(np.uint8), data["features"].astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except NPZ_DAMAGE as error:
         raise BundleError(f"{path} holds no golden windows ({error}); export the bundle again") from error
 
 

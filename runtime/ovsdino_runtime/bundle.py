@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 
 from ovsdino_runtime.embeddings import EmbeddingTable
 from ovsdino_runtime.errors import BundleError, OutputError
-from ovsdino_runtime.files import atomic_folder, sha256_of
+from ovsdino_runtime.files import NPZ_DAMAGE, atomic_folder, sha256_of
 from ovsdino_runtime.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
@@ -124,7 +123,7 @@ class Bundle:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 matrix: NDArray[np.float32] = data["map"].astype(np.float32)
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except NPZ_DAMAGE as error:
             raise BundleError(
                 f"{path} holds no map of text vectors ({error}); export the bundle again"
             ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovsdino_runtime.errors import BundleError
+from ovsdino_runtime.files import NPZ_DAMAGE
 
 Vectors = NDArray[np.float32]
 _SET = "set/"
@@ -117,15 +117,7 @@ class EmbeddingTable:
                         for key in keys
                     },
                 )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-        ) as error:
+        except NPZ_DAMAGE as error:
             raise BundleError(f"{path} is no embedding table ({error}); export the bundle again") from error
         vectors = table.embeddings
         shapes_fit = vectors.ndim == 2 and len(table.names) == len(vectors) == len(table.trained)

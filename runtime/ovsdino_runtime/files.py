@@ -1,4 +1,4 @@
-"""Writing files so that they appear whole or not at all."""
+"""Files: writing them whole or not at all, what their damage raises, and where the cache is."""
 
 from __future__ import annotations
 
@@ -6,12 +6,40 @@ import hashlib
 import os
 import shutil
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ovsdino_runtime.errors import OutputError
 
+_LZMA_DAMAGE: tuple[type[Exception], ...] = ()
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python built without it; zipfile then raises RuntimeError
+    pass
+else:
+    _LZMA_DAMAGE = (LZMAError,)
+# What NumPy and zipfile raise on damaged files: flipped bits may name another compression, a password
+# (RuntimeError), a shape beyond memory, or break the text of an array's header.
+NPZ_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    *_LZMA_DAMAGE,
+)
 _CHUNK_BYTES = 1 << 20
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovsdino_runtime.errors import OutputError
-from ovsdino_runtime.files import atomic_file, ensure_folder
+from ovsdino_runtime.files import NPZ_DAMAGE, atomic_file, ensure_folder
 
 _UNIT_NORM_TOLERANCE = 1e-3
 
@@ -39,7 +38,7 @@ class TextCache:
             # An .npz is a zip, which checksums its members.
             with self._path(name).open("rb") as file, np.load(file, allow_pickle=False) as data:
                 kept, vector = str(data["name"]), data["embedding"]
-        except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
+        except NPZ_DAMAGE:
             return None
         whole = kept == name and vector.dtype == np.float32 and vector.ndim == 1
         if not whole or not abs(float(np.linalg.norm(vector)) - 1) < _UNIT_NORM_TOLERANCE:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ovsdino_bench.forms import engine_hashes
+from ovsdino_bench.machine import shown_source
 from ovsdino_bench.runs import difference
-from ovsdino_bench.selection import shown_source
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.backends.trt import TrtBackend
