@@ -24,7 +24,7 @@ else:
     _LZMA_DAMAGE = (LZMAError,)
 # What NumPy and zipfile raise on damaged files: flipped bits may name another compression, a password
 # (RuntimeError), a shape beyond memory, or break the text of an array's header.
-NPZ_DAMAGE = (
+NPZ_DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
     LookupError,
