@@ -19,7 +19,7 @@ from ovsdino_bench import cli
 from ovsdino_bench.confusions import Confusions
 from ovsdino_bench.counts import ImageCounts, gain
 from ovsdino_bench.report import read_reports
-from ovsdino_bench.tables import markdown
+from ovsdino_bench.tables import gain_table, markdown
 from ovsdino_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def test_a_class_that_never_occurs_has_no_gain() -> None:
     bare = np.zeros((4, 3, 3), dtype=np.int64)
     bare[:, 0, 0] = bare[:, 1, 1] = 5
     nothing = ImageCounts(names=NAMES, images=("a", "b", "c", "d"), counts=Confusions.of(bare))
-    assert gain(nothing, nothing, block=1).as_dict()["iou_gain"] == {"car": 0, "road": 0, "tree": None}
+    found = gain(nothing, nothing, block=1)
+    assert found.as_dict()["iou_gain"] == {"car": 0, "road": 0, "tree": None}
+    assert [line.split()[1] for line in gain_table(found).splitlines()[1:]] == ["+0.00", "+0.00", "-"]
 
 
 @pytest.mark.parametrize(
