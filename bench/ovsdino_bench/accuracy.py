@@ -14,6 +14,7 @@ from ovsdino_bench.bootstrap import miou_interval
 from ovsdino_bench.boundary import BoundaryCounts
 from ovsdino_bench.confusions import Confusions
 from ovsdino_bench.folder import LabelledImage
+from ovsdino_bench.plain_json import finite
 from ovsdino_bench.results import BackendCounts, ImageResult, boundaries_of
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.bundle import Bundle
@@ -56,8 +57,8 @@ class Accuracy:
         total = self.counts.total()
         return {
             "backend": self.backend,
-            "miou": _or_null(mean_iou(total)),
-            "miou_interval_95": [_or_null(end) for end in miou_interval(self.counts.sums(), block=block)],
+            "miou": finite(mean_iou(total)),
+            "miou_interval_95": [finite(end) for end in miou_interval(self.counts.sums(), block=block)],
             "block": block,
             "iou": _by_name(self.names, iou_per_class(total)),
             "boundary_f_mean": float(known.mean()) if known.size else None,
@@ -202,10 +203,6 @@ def _taken_for(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, dic
         most = [other for other in np.argsort(-shares, kind="stable")[:_MISTAKES] if shares[other] > 0]
         mistaken[name] = {names[other]: float(shares[other]) for other in most}
     return mistaken
-
-
-def _or_null(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:

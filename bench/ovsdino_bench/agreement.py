@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ovsdino_bench.failures import Failures
-from ovsdino_bench.parity import Form, finite, measure_parity
+from ovsdino_bench.parity import Form, measure_parity
+from ovsdino_bench.plain_json import finite
 from ovsdino_bench.recorded import Recorded
 from ovsdino_bench.ways import Way
 from ovsdino_runtime.bundle import Bundle

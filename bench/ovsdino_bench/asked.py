@@ -22,13 +22,10 @@ def asked(question: Question, vocabulary: str | None) -> dict[str, Any]:
         question: the classes.
         vocabulary: the benchmark whose own vectors served, or None.
     """
-    prompts: dict[str, list[str]] = {name: [] for name in question.names}
-    for prompt, group in zip(question.prompts, question.groups, strict=True):
-        prompts[question.names[group]].append(prompt)
     index = question.background_index
     return {
         "vocabulary": vocabulary,
-        "prompts": prompts,
+        "prompts": question.by_class,
         "background_class": None if index is None else question.names[index],
         "threshold_cosine": question.threshold,
     }

@@ -55,7 +55,7 @@ def compare(
     as_json: o.Json = False,
 ) -> None:
     """Say what changed from one model, or report of latency or parity, to another beyond the noise."""
-    from ovsdino_bench.report import json_text
+    from ovsdino_bench.plain_json import json_text
 
     if before.suffix == ".json" or after.suffix == ".json":
         from ovsdino_bench.comparing import compare_files

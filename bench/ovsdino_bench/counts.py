@@ -11,6 +11,7 @@ import numpy as np
 
 from ovsdino_bench.bootstrap import miou_interval
 from ovsdino_bench.confusions import Confusions
+from ovsdino_bench.plain_json import finite
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import NPZ_DAMAGE, atomic_file
 from ovsdino_runtime.metrics import iou_per_class, mean_iou
@@ -93,10 +94,10 @@ class Gain:
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as JSON takes them; null where a class never occurs."""
         return {
-            "miou": [_or_null(value) for value in self.miou],
-            "gain_interval_95": [_or_null(end) for end in self.interval_95],
+            "miou": [finite(value) for value in self.miou],
+            "gain_interval_95": [finite(end) for end in self.interval_95],
             "beyond_noise": self.beyond_noise,
-            "iou_gain": {name: _or_null(value) for name, value in self.iou.items()},
+            "iou_gain": {name: finite(value) for name, value in self.iou.items()},
         }
 
 
@@ -136,7 +137,3 @@ def _first_difference(before: ImageCounts, after: ImageCounts, what: str) -> str
         if one != other:
             return f"{one!r} and {other!r}"
     return f"{len(ours)} and {len(theirs)} of them"
-
-
-def _or_null(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from ovsdino_bench import report as accuracy_report
 from ovsdino_bench import shapes as sh
+from ovsdino_bench.plain_json import json_text
 from ovsdino_bench.ways import STAGES
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import atomic_file
@@ -156,7 +157,7 @@ def read_document(path: Path, kinds: Sequence[str] = SHOWN) -> tuple[str, list[D
 
 def as_document(report: Document) -> str:
     """Return a report as JSON; a figure that is not finite is null."""
-    return accuracy_report.json_text(report)
+    return json_text(report)
 
 
 def save_document(report: Document, path: Path) -> None:

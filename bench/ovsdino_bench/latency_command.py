@@ -66,6 +66,7 @@ def latency(
     from ovsdino_bench.latency import check_batches, time_batches, time_ways
     from ovsdino_bench.latency_report import latency_report, latency_table
     from ovsdino_bench.machine import machine, typed_command
+    from ovsdino_bench.measured import weights_sha256
     from ovsdino_bench.telemetry import Watch
     from ovsdino_runtime import vocabulary as vocabularies
     from ovsdino_runtime.files import sha256_of
@@ -86,7 +87,7 @@ def latency(
     opened = o.opened(bundle)
     failures = Failures()
     ways = _ways(opened, _names(form), _names(against), source, failures)
-    checkpoint_sha256 = None if source is None else _weights_sha256(source)
+    checkpoint_sha256 = None if source is None else weights_sha256(source.path)
     check_batches(ways, counts)
     question = ways[0].segmenter.ask(asked)
     agreement = None if reference is None else agreement_with(reference, ways, opened, failures)
@@ -207,13 +208,6 @@ def _complain(failures: Failures) -> None:
 
     for line in failures.lines():
         complain(line)
-
-
-def _weights_sha256(source: CheckpointSource) -> str:
-    from ovsdino.checkpoint import WEIGHTS
-    from ovsdino_runtime.files import sha256_of
-
-    return sha256_of(source.path / WEIGHTS)
 
 
 def _names(texts: Sequence[str] | None) -> list[str]:

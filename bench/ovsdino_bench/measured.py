@@ -112,7 +112,7 @@ def open_measured(
         return Measured(
             segmenters=(*torch_side, Segmenter(opened, backend)),
             manifest=opened.manifest,
-            checkpoint_sha256=None if checkpoint is None else _weights_sha256(checkpoint),
+            checkpoint_sha256=None if checkpoint is None else weights_sha256(checkpoint.path),
             note=note,
             reference=replayed,
         )
@@ -135,7 +135,7 @@ def open_measured(
         return Measured(
             segmenters=(Segmenter(made, torch_backend),),
             manifest=made.manifest,
-            checkpoint_sha256=_weights_sha256(checkpoint),
+            checkpoint_sha256=weights_sha256(checkpoint.path),
             note=None,
         )
 
@@ -242,7 +242,8 @@ def _torch_device(device: DeviceChoice) -> str:
     return "cuda"
 
 
-def _weights_sha256(checkpoint: CheckpointSource) -> str:
+def weights_sha256(checkpoint: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights."""
     from ovsdino.checkpoint import WEIGHTS  # noqa: PLC0415 - torch is optional
 
-    return sha256_of(checkpoint.path / WEIGHTS)
+    return sha256_of(checkpoint / WEIGHTS)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ovsdino_bench.bootstrap import miou_interval
 from ovsdino_bench.confusions import Confusions, Counts, entries_of
 from ovsdino_bench.failures import OF_ONE, Failures
+from ovsdino_bench.plain_json import finite
 from ovsdino_bench.recorded import Recorded, RecordedImage
 from ovsdino_bench.recorded_windows import features_of, labels_of, recorded_grid
 from ovsdino_runtime.backends import Backend, NoBackend
@@ -194,11 +195,6 @@ def measure_parity(
             found = labels_of(segmenter, features, grid, question)
             tallies[form.name].add(image, features, (expected, found))
     return tuple(tallies[form.name].parity(form, block) for form in forms if form.name in tallies)
-
-
-def finite(value: float) -> float | None:
-    """Return a figure as JSON takes it: None where it is not finite."""
-    return float(value) if np.isfinite(value) else None
 
 
 def how_frames_were_taken(block: int) -> str:

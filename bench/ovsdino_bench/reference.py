@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ovsdino_runtime.pixels import PAD_RGB
 from ovsdino_runtime.windows import WindowGrid
-
-_MEAN_COLOUR = (124, 116, 104)  # what fills a window beyond the picture
 
 
 def scores_of(
@@ -47,7 +46,7 @@ def scores_of(
     resized = cv2.resize(image, (wide, tall), interpolation=cv2.INTER_LINEAR)
     maps = []
     for top, bottom, left, right in _boxes((tall, wide), window_px, stride_px):
-        window = np.full((1, window_px, window_px, 3), _MEAN_COLOUR, dtype=np.uint8)
+        window = np.full((1, window_px, window_px, 3), PAD_RGB, dtype=np.uint8)
         window[0, : bottom - top, : right - left] = resized[top:bottom, left:right]
         maps.append(np.einsum("dhw,pd->phw", features(window)[0], embeddings))
     return _merged(np.stack(maps), (tall, wide), (height, width), window_px, stride_px)

@@ -43,11 +43,10 @@ def reference(
     """Record PyTorch's FP32 features of some images, for `parity --reference` on any machine."""
     from ovsdino_bench.data_options import benchmarks_of
     from ovsdino_bench.machine import machine, typed_command
-    from ovsdino_bench.measured import check_same_model
+    from ovsdino_bench.measured import check_same_model, weights_sha256
     from ovsdino_bench.recorded import record
     from ovsdino_bench.selection import Selection
     from ovsdino_runtime.errors import DataError
-    from ovsdino_runtime.files import sha256_of
     from ovsdino_runtime.inputs import pictures_of, without_repetitions
     from ovsdino_runtime.queries import parse_classes
     from ovsdino_runtime.segmenter import Segmenter
@@ -58,7 +57,7 @@ def reference(
     described = machine()
     opened = o.opened(bundle)
     with needing("bench", "running a checkpoint"):
-        from ovsdino.checkpoint import WEIGHTS, load_checkpoint
+        from ovsdino.checkpoint import load_checkpoint
         from ovsdino.torch_backend import TorchBackend
     model, info = load_checkpoint(checkpoint, backbone_weights)
     check_same_model(opened.manifest, model, info, checkpoint, opened.path)
@@ -84,7 +83,7 @@ def reference(
     failed: list[dict[str, str]] = []
     about = {
         "backend": backend.name,
-        "checkpoint_sha256": sha256_of(checkpoint / WEIGHTS),
+        "checkpoint_sha256": weights_sha256(checkpoint),
         "vocabulary": vocabulary,
         "machine": described,
         "command": typed_command(),

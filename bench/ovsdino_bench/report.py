@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ovsdino_bench.accuracy import Comparison
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
 from ovsdino_bench.machine import shown_source
+from ovsdino_bench.plain_json import json_text
 from ovsdino_bench.runs import Recorded, Run
 from ovsdino_bench.selection import Selection, list_hash
 from ovsdino_runtime.bundle import IMAGE_GRAPH
@@ -160,19 +160,6 @@ def as_text(reports: Sequence[Report], *, several: bool = False) -> str:
     return json_text(reports[0] if alone else {"kind": KIND, "schema": SCHEMA, "reports": list(reports)})
 
 
-def json_text(value: Any) -> str:
-    """Return a report of any kind as JSON; a figure that is not finite, as of a broken form, is null."""
-    return json.dumps(_finite(value), indent=2, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def read_reports(path: Path) -> list[Report]:
     """Return the reports in a file that `ovsdino-bench accuracy` wrote, of this version or an earlier one.
 
@@ -224,13 +211,10 @@ def _model(manifest: Manifest, checkpoint_sha256: str | None) -> dict[str, Any]:
 
 
 def _asked(question: Question, background: str) -> dict[str, Any]:
-    prompts: dict[str, list[str]] = {name: [] for name in question.names}
-    for prompt, group in zip(question.prompts, question.groups, strict=True):
-        prompts[question.names[group]].append(prompt)
     return {
         "background": background,
         "threshold_cosine": question.threshold,
-        "prompts": prompts,
+        "prompts": question.by_class,
         "notes": list(question.notes),
         "untrained": list(question.untrained),
     }

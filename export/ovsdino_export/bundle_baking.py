@@ -67,15 +67,7 @@ def asked_of(graph: Graph, classes: Sequence[str], background: Background) -> As
         )
     question: Question = Segmenter(graph.bundle, NoBackend()).ask(classes, background)
     queries = tuple(
-        ClassQuery(
-            label=name,
-            prompts=tuple(
-                prompt
-                for prompt, group in zip(question.prompts, question.groups, strict=True)
-                if group == index
-            ),
-        )
-        for index, name in enumerate(question.names)
+        ClassQuery(label=name, prompts=tuple(prompts)) for name, prompts in question.by_class.items()
     )
     return Asked(queries=queries, embeddings=question.embeddings, notes=question.notes)
 

@@ -59,6 +59,14 @@ class Question:
     notes: tuple[str, ...]
     untrained: tuple[str, ...]
 
+    @property
+    def by_class(self) -> dict[str, list[str]]:
+        """The prompts of every class, by its name; none where a threshold decides."""
+        found: dict[str, list[str]] = {name: [] for name in self.names}
+        for prompt, group in zip(self.prompts, self.groups, strict=True):
+            found[self.names[group]].append(prompt)
+        return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedImage:
