@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ovsdino.checkpoint import read_info
 from ovsdino.recipe import read_recipe
 from ovsdino.scenes.folder import write_scenes
 from ovsdino.scenes.names import SCENE_CLASSES
+from ovsdino.text import read_embedding_sets
+from ovsdino.text_map import distinguishing_map, mapped
 from ovsdino_bench.accuracy import measure
 from ovsdino_bench.folder import labelled_folder
 from ovsdino_bench.report import read_reports
 from ovsdino_bench.tables import markdown
+from ovsdino_export.verify import load_golden
 from ovsdino_runtime.backends.selection import choose_backend
 from ovsdino_runtime.builtin import BUILT_IN
-from ovsdino_runtime.bundle import Bundle
+from ovsdino_runtime.bundle import GOLDEN, Bundle
+from ovsdino_runtime.embeddings import EmbeddingTable
+from ovsdino_runtime.metrics import GATES, agreement
 from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import parse_classes
 
@@ -26,6 +34,7 @@ CHECKPOINT = ROOT / "checkpoints" / "ovsdino-nano"
 RESULTS = ROOT / "bench" / "results" / "ovsdino-nano"
 CARD = BUILT_IN.parent / "ovsdino-nano.md"
 FRAMES = ROOT.parent / "shared" / "data" / "camvid" / "val"
+VECTORS = ROOT.parent / "shared" / "weights" / "clip_vitb16_class_text.npz"
 CAMVID = "sky,building,pole,road,sidewalk,tree,traffic sign,fence,car,person,bicyclist=rider,-"
 HANDFUL = 17  # every 17th frame of the drive
 
@@ -85,6 +94,49 @@ def _miou(bundle: Bundle, folder: Path, classes: str, every: int = 1) -> float:
     backend, _ = choose_backend(bundle, "cpu")
     (found,) = measure(bundle, [backend], labelled_folder(folder, names)[::every], names).accuracies
     return found.miou
+
+
+def test_the_figures_on_clear_labels_are_those_of_the_built_in_model(bundle: Bundle) -> None:
+    gate, names = GATES["fp16"], bundle.embeddings().embeddings
+    random, figures = np.random.default_rng(0), []
+    for features in load_golden(bundle.file(GOLDEN))[1]:
+        true = features / np.linalg.norm(features, axis=0)
+        aside = random.normal(size=true.shape)
+        aside -= (aside * true).sum(axis=0) * true
+        aside /= np.linalg.norm(aside, axis=0)
+        cosine = gate.cosine_mean
+        turned = (cosine * true + math.sqrt(1 - cosine**2) * aside).astype(np.float32)
+        found = agreement(true[None], turned[None], names, gate.reach)
+        assert found.clear_label_agreement == 1
+        figures += [f"{100 * (1 - found.label_agreement):.1f} %", f"{100 * found.clear_share:.0f} %"]
+    page = " ".join((ROOT / "docs" / "precision.md").read_text(encoding="utf-8").split())
+    said = re.search(
+        r"lose (\S+ %) of the labels of a generated scene and (\S+ %) of those of black and white blocks, "
+        r"not one of them clear\. Of the scene's labels (\S+ %) are clear, of the blocks' (\S+ %)\.",
+        page,
+    )
+    assert said
+    lost_scene, lost_blocks, clear_scene, clear_blocks = said.groups()
+    assert figures == [lost_scene, clear_scene, lost_blocks, clear_blocks]
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not VECTORS.is_file(), reason="the text vectors are not here")
+def test_the_cosines_on_the_page_on_distillation_are_those_of_the_text_vectors() -> None:
+    sets = read_embedding_sets(VECTORS, VECTORS.with_name(f"{VECTORS.stem}_names.json"))
+    table = EmbeddingTable.from_sets(sets, ())
+    names = sorted(table.names)
+    before = table.lookup(names)
+    car, truck = names.index("car"), names.index("truck")
+    shown = []
+    for vectors in (before, mapped(distinguishing_map(before, 128), before)):
+        cosines = vectors @ vectors.T
+        others = (cosines.sum() - len(names)) / (len(names) ** 2 - len(names))
+        shown += [f"{others:.1f}".replace("-0.0", "0").replace("0.0", "0"), f"{cosines[car, truck]:.2f}"]
+    page = " ".join((ROOT / "docs" / "distillation.md").read_text(encoding="utf-8").split())
+    mean, pair, mean_after, pair_after = shown
+    assert f"a cosine of {mean} on average, without it {mean_after}, and of car and truck {pair}" in page
+    assert f"without it {pair_after}." in page
 
 
 @pytest.mark.parametrize("name", ["ovsdino-s", "ovsdino-nano", "ovsdino-nano-small-windows"])
