@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ovsdino_runtime.extras import needing
+from ovsdino_runtime.queries import parse_classes
 
 
 class SceneKind(str, Enum):
@@ -26,6 +27,9 @@ def scenes(
     kind: Annotated[SceneKind, typer.Option(help="Streets, rooms, or both in turn.")] = SceneKind.both,
     size: Annotated[str, typer.Option(help="Width x height.")] = "480x360",
     lossless: Annotated[bool, typer.Option("--lossless", help="Pictures as PNG, not JPEG.")] = False,
+    showing: Annotated[
+        str, typer.Option(help="Only scenes that show one of these classes: bench,rider. Default: all.")
+    ] = "",
 ) -> None:
     """Generate scenes with exact labels, free of anyone's licence, the same for a seed everywhere."""
     with needing("train", "generating scenes"):
@@ -41,6 +45,7 @@ def scenes(
         kind=None if kind is SceneKind.both else kind.value,
         size_hw=(int(height), int(width)),
         lossless=lossless,
+        showing=parse_classes(showing) if showing else (),
     )
     typer.echo(f"{out}: {written} new scenes")
     typer.echo(f"use them as --data folder:{out}:{out}/names.txt")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from ovsdino.scenes.generator import Kind, Scene, scene
-from ovsdino.scenes.names import SCENE_CLASSES
+from ovsdino.scenes.names import INDOOR_CLASSES, SCENE_CLASSES, STREET_CLASSES
 from ovsdino_runtime.colours import palette
-from ovsdino_runtime.errors import OutputError
+from ovsdino_runtime.errors import DataError, OutputError
 from ovsdino_runtime.files import atomic_file, ensure_folder
 from ovsdino_runtime.render import label_image
 
@@ -29,6 +32,7 @@ def write_scenes(
     kind: Kind | None = None,
     size_hw: tuple[int, int] = (360, 480),
     lossless: bool = False,
+    showing: Sequence[str] = (),
 ) -> int:
     """Write scenes that `--data folder:DIR:DIR/names.txt` reads, and return how many were new.
 
@@ -42,24 +46,51 @@ def write_scenes(
         kind: streets, rooms, or, by default, both.
         size_hw: height and width.
         lossless: whether the pictures are PNG: six times as large as JPEG.
+        showing: only scenes in which one of these classes is seen; seeds of others are passed over. Empty
+            for all.
 
     Raises:
+        DataError: scenes of this kind have no such class.
         OutputError: the folder cannot be written to, or holds other scenes than these.
     """
+    wanted = _numbers(showing, kind)
     images, labels = folder / "images", folder / "labels"
     for part in (folder, images, labels):
         ensure_folder(part)
-    _record(folder, {"generator": GENERATOR, "kind": kind, "size_hw": list(size_hw), "lossless": lossless})
+    asked = {"generator": GENERATOR, "kind": kind, "size_hw": list(size_hw), "lossless": lossless}
+    _record(folder, asked | ({"showing": list(showing)} if showing else {}))
     suffix = ".png" if lossless else ".jpg"
-    written = 0
-    seeds = range(first_seed, first_seed + count)
-    for seed in tqdm(seeds, "scenes", unit="scene", file=sys.stderr, disable=None):
-        picture, label = images / f"{seed:08d}{suffix}", labels / f"{seed:08d}.png"
-        if picture.exists() and label.exists():
-            continue
-        _write(scene(seed, kind=kind, size_hw=size_hw), picture, label)
-        written += 1
+    there = written = 0
+    with tqdm(total=count, desc="scenes", unit="scene", file=sys.stderr, disable=None) as bar:
+        for seed in itertools.count(first_seed):
+            if there == count:
+                break
+            picture, label = images / f"{seed:08d}{suffix}", labels / f"{seed:08d}.png"
+            if not (picture.exists() and label.exists()):
+                made = scene(seed, kind=kind, size_hw=size_hw)
+                if wanted and not np.isin(made.labels, wanted).any():
+                    continue
+                _write(made, picture, label)
+                written += 1
+            there += 1
+            bar.update()
     return written
+
+
+def _numbers(showing: Sequence[str], kind: Kind | None) -> list[int]:
+    """Return the classes' numbers.
+
+    Raises:
+        DataError: no scene of the kind can show one.
+    """
+    possible = {"street": STREET_CLASSES, "indoor": INDOOR_CLASSES}.get(kind or "", SCENE_CLASSES)
+    for name in showing:
+        if name not in possible:
+            raise DataError(
+                f"scenes that show {name!r} were asked for, but the classes of {kind or 'all'} scenes are "
+                f"{', '.join(possible)}"
+            )
+    return [SCENE_CLASSES.index(name) for name in showing]
 
 
 def _record(folder: Path, asked: dict[str, object]) -> None:

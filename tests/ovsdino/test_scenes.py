@@ -26,7 +26,7 @@ from ovsdino.scenes.noise import stream
 from ovsdino.scenes.room import paint_room, room_camera
 from ovsdino.scenes.stage import Stage
 from ovsdino.scenes.street import paint_street, street_camera
-from ovsdino_runtime.errors import OutputError
+from ovsdino_runtime.errors import DataError, OutputError
 from ovsdino_runtime.names import NameIndex
 from ovsdino_runtime.vocabulary import vocabularies, vocabulary
 
@@ -259,6 +259,27 @@ def test_scenes_of_another_kind_or_size_are_not_mixed_into_a_folder(tmp_path: Pa
     with pytest.raises(OutputError, match="choose another folder"):
         write_scenes(tmp_path, 2, kind="indoor", size_hw=SMALL)
     assert len(list((tmp_path / "images").iterdir())) == 1
+
+
+def test_a_set_can_hold_only_scenes_that_show_a_class(tmp_path: Path) -> None:
+    asked = ("bench", "rider")
+    assert write_scenes(tmp_path, 3, kind="street", size_hw=SMALL, showing=asked) == 3
+    wanted = [SCENE_CLASSES.index(name) for name in asked]
+    kept = {int(path.stem) for path in (tmp_path / "labels").iterdir()}
+    shown = {
+        seed: bool(np.isin(scene(seed, kind="street", size_hw=SMALL).labels, wanted).any())
+        for seed in range(max(kept) + 1)
+    }
+    assert kept == {seed for seed, shows in shown.items() if shows} != set(shown)
+    assert write_scenes(tmp_path, 4, kind="street", size_hw=SMALL, showing=asked) == 1
+    with pytest.raises(OutputError, match="choose another folder"):
+        write_scenes(tmp_path, 4, kind="street", size_hw=SMALL)
+
+
+def test_a_class_that_scenes_of_a_kind_never_show_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'bed' were asked for, but the classes of street scenes are sky, "):
+        write_scenes(tmp_path / "set", 1, kind="street", showing=("bed",))
+    assert not (tmp_path / "set").exists()
 
 
 def test_importing_the_scenes_imports_no_torch() -> None:
