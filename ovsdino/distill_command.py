@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ovsdino import options as o
-from ovsdino.options import Device, Head, Precision
+from ovsdino.options import Device, Head, Optimizer, Precision
 from ovsdino.running import command_line, train
 from ovsdino_runtime.extras import needing
 
@@ -37,6 +37,7 @@ def distill(
     warmup_epochs: o.WarmupEpochs = 3.0,
     batch_size: o.BatchSize = 16,
     micro_batch: o.MicroBatch = 16,
+    optimizer: o.OptimizerOption = Optimizer.adamw,
     lr: o.Rate = 1e-3,
     lr_blocks: o.RateOfBlocks = 1e-3,
     lr_scalars: o.RateOfScalars = 1e-2,
@@ -113,6 +114,7 @@ def distill(
             micro_batch=micro_batch,
             epochs=epochs,
             warmup_epochs=warmup_epochs,
+            optimizer=optimizer.value,
             lr_heads=lr,
             lr_blocks=lr_blocks,
             lr_scalars=lr_scalars,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ovsdino import options as o
-from ovsdino.options import Device, Head, Layers, Precision, Stored
+from ovsdino.options import Device, Head, Layers, Optimizer, Precision, Stored
 from ovsdino.running import command_line, train
 from ovsdino_runtime.extras import needing
 
@@ -42,6 +42,7 @@ def fit(
     warmup_epochs: o.WarmupEpochs = 1.0,
     batch_size: o.BatchSize = 64,
     micro_batch: o.MicroBatch = 8,
+    optimizer: o.OptimizerOption = Optimizer.adamw,
     lr: o.Rate = 1e-4,
     lr_blocks: o.RateOfBlocks = 1e-5,
     lr_scalars: o.RateOfScalars = 1e-2,
@@ -108,6 +109,7 @@ def fit(
             micro_batch=micro_batch,
             epochs=epochs,
             warmup_epochs=warmup_epochs,
+            optimizer=optimizer.value,
             lr_heads=lr,
             lr_blocks=lr_blocks,
             lr_scalars=lr_scalars,

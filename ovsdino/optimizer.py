@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
 from ovsdino.model import OVSDINO
+from ovsdino.muon import Muon
 from ovsdino.settings import TrainConfig
 from ovsdino_runtime.errors import TrainingError
 
+_LEAST_SIDE = 16  # of a matrix that Muon turns
+_SUFFIX = {0: "", 1: " (Muon)", 3: " (Muon, qkv)"}  # of a group's name, by what its parameters consist of
 _MOST_LEFT_OUT = 10  # steps in a row without a finite gradient
 
 
@@ -25,24 +29,41 @@ def scalar_parameters(model: OVSDINO) -> dict[str, nn.Parameter]:
 
 
 def create_optimizer(model: OVSDINO, config: TrainConfig) -> torch.optim.AdamW:
-    """Return AdamW over all that trains.
+    """Return the optimizer over all that trains: AdamW, or Muon for its matrices.
 
     Its groups are the heads (encoder, decoder, projector), the unfrozen blocks, and the scalars.
     Ours: the scalars have a rate of their own and no weight decay; at the heads' rate Adam could
-    not move them within a training.
+    not move them within a training. With Muon the matrices of heads and blocks are groups of their own.
     """
     scalars = list(scalar_parameters(model).values())
     own = {id(parameter) for parameter in scalars}
-    blocks = [] if model.backbone is None else [p for p in model.backbone.parameters() if p.requires_grad]
-    own |= {id(parameter) for parameter in blocks}
-    heads = [p for p in model.parameters() if p.requires_grad and id(p) not in own]
-    groups = [
-        {"name": "heads", "params": heads, "lr": config.lr_heads},
-        {"name": "blocks", "params": blocks, "lr": config.lr_blocks},
-        {"name": "scalars", "params": scalars, "lr": config.lr_scalars, "weight_decay": 0.0},
-    ]
-    groups = [group | {"base_lr": group["lr"]} for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    within = [] if model.backbone is None else list(model.backbone.named_parameters())
+    blocks = {name: parameter for name, parameter in within if parameter.requires_grad}
+    own |= {id(parameter) for parameter in blocks.values()}
+    heads = {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in own}
+    groups: list[dict[str, Any]] = []
+    for title, parameters, rate in (("heads", heads, config.lr_heads), ("blocks", blocks, config.lr_blocks)):
+        by_parts: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in parameters.items():
+            parts = _parts(name, parameter) if config.optimizer == "muon" else 0
+            by_parts.setdefault(parts, []).append(parameter)
+        for parts, members in sorted(by_parts.items()):
+            group = {"name": f"{title}{_SUFFIX[parts]}", "params": members, "lr": rate}
+            groups.append(group | ({"parts": parts} if parts else {}))
+    groups.append({"name": "scalars", "params": scalars, "lr": config.lr_scalars, "weight_decay": 0.0})
+    groups = [group | {"base_lr": group["lr"]} for group in groups]
+    kind = Muon if config.optimizer == "muon" else torch.optim.AdamW
+    return kind(groups, weight_decay=config.weight_decay)
+
+
+def _parts(name: str, parameter: nn.Parameter) -> int:
+    """Return of how many matrices a parameter consists for Muon: three where it makes q, k and v; 0 for none.
+
+    What has few rows or columns is better off with AdamW: biases, norms, depthwise kernels.
+    """
+    if parameter.ndim not in (2, 4) or min(len(parameter), parameter[0].numel()) < _LEAST_SIDE:
+        return 0
+    return 3 if name.endswith("qkv.weight") else 1
 
 
 def rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:

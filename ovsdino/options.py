@@ -39,6 +39,13 @@ class Precision(str, Enum):
     bf16 = "bf16"
 
 
+class Optimizer(str, Enum):
+    """What steps."""
+
+    adamw = "adamw"
+    muon = "muon"
+
+
 class Stored(str, Enum):
     """Precision of cached features."""
 
@@ -161,6 +168,9 @@ Epochs = Annotated[int, _panel("Epochs.", _STEPS)]
 WarmupEpochs = Annotated[float, _panel("Epochs of linear warm-up.", _STEPS)]
 BatchSize = Annotated[int, _panel("Images a step, over all processes.", _STEPS)]
 MicroBatch = Annotated[int, _panel("Images at once; gradients add up to the batch.", _STEPS)]
+OptimizerOption = Annotated[
+    Optimizer, _panel("adamw as in the paper, or muon: matrices step by Muon, the rest by AdamW.", _STEPS)
+]
 Rate = Annotated[float, _panel("Rate of encoder, decoder and projector.", _STEPS)]
 RateOfBlocks = Annotated[float, _panel("Rate of the backbone's trained blocks.", _STEPS)]
 RateOfScalars = Annotated[float, _panel("Rate of γ, α, score scale and bias.", _STEPS)]

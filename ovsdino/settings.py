@@ -67,6 +67,7 @@ class TrainConfig:
         micro_batch: images that go through the model at once; gradients add up. Ours.
         epochs: sec. 5.1: 25.
         warmup_epochs: sec. 5.1: one.
+        optimizer: "adamw", as in sec. 5.1, or "muon" for matrices (see `ovsdino.muon`). Ours.
         lr_heads: rate of encoder, decoder and projector (sec. 5.1: 1e-4).
         lr_blocks: rate of the unfrozen blocks (sec. 5.1: 1e-5).
         lr_scalars: rate of γ, α, score scale and bias. Ours.
@@ -113,6 +114,7 @@ class TrainConfig:
     micro_batch: int = 8
     epochs: int = 25
     warmup_epochs: float = 1.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr_heads: float = 1e-4
     lr_blocks: float = 1e-5
     lr_scalars: float = 1e-2
@@ -175,6 +177,7 @@ class TrainConfig:
             ("precision", ("fp32", "bf16")),
             ("cache_dtype", ("float16", "float32")),
             ("device", ("auto", "cpu", "cuda")),
+            ("optimizer", ("adamw", "muon")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be {' or '.join(choices)}")

@@ -24,6 +24,7 @@ from ovsdino.data.labels import ClassShares
 from ovsdino.distributed import Ranks
 from ovsdino.journal import read_journal
 from ovsdino.model import OVSDINO
+from ovsdino.muon import Muon
 from ovsdino.optimizer import create_optimizer, rate_factor
 from ovsdino.preparation import prepare
 from ovsdino.progress import read_progress
@@ -92,6 +93,42 @@ def test_the_paper_s_rates_and_decay_reach_the_right_parameters(world: World) ->
     }
 
 
+def test_muon_takes_the_matrices_of_heads_and_blocks_at_their_rates(world: World) -> None:
+    config = world.config(
+        "run", optimizer="muon", model={"backbone_trainable_blocks": 3, "embedding_dim": 16}
+    )
+    model = OVSDINO(config.model)
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    optimizer = create_optimizer(model, config)
+    assert isinstance(optimizer, Muon)
+    groups = {group["name"]: group for group in optimizer.param_groups}
+    names = {
+        title: {named[id(parameter)] for parameter in group["params"]} for title, group in groups.items()
+    }
+    rates = {title: (group["lr"], group["weight_decay"], group["parts"]) for title, group in groups.items()}
+    assert rates == {
+        "heads": (1e-4, 1e-4, 0),
+        "heads (Muon)": (1e-4, 1e-4, 1),
+        "blocks": (1e-5, 1e-4, 0),
+        "blocks (Muon)": (1e-5, 1e-4, 1),
+        "blocks (Muon, qkv)": (1e-5, 1e-4, 3),
+        "scalars": (1e-2, 0, 0),
+    }
+    assert {"encoder.project.weight", "projector.weight"} <= names["heads (Muon)"]
+    assert {name.rpartition("blocks.")[2][2:] for name in names["blocks (Muon)"]} == {
+        "attn.proj.weight",
+        "mlp.fc1.weight",
+        "mlp.fc2.weight",
+    }
+    assert all(name.endswith("qkv.weight") for name in names["blocks (Muon, qkv)"])
+    assert not any(
+        name.endswith(".weight") and parameter.ndim == 2
+        for name, parameter in model.named_parameters()
+        if name in names["heads"] | names["blocks"]
+    )
+    assert sum(map(len, names.values())) == sum(p.requires_grad for p in model.parameters())
+
+
 def test_micro_batches_add_up_to_the_batch(world: World) -> None:
     whole, parts = (
         world.config("whole", micro_batch=4, epochs=1),
@@ -131,11 +168,19 @@ def test_a_training_begun_before_an_option_existed_resumes_with_its_default(worl
         read_progress(replace(config, resume=True, cross_entropy_weight=1.0))
 
 
-@pytest.mark.parametrize(("stop", "save_every", "cached"), [(2, 0, 2), (3, 1, 0)])
+@pytest.mark.parametrize(
+    ("stop", "save_every", "cached", "optimizer"), [(2, 0, 2, "adamw"), (3, 1, 0, "adamw"), (3, 1, 2, "muon")]
+)
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(
-    world: World, stop: int, save_every: int, cached: int
+    world: World, stop: int, save_every: int, cached: int, optimizer: str
 ) -> None:
-    whole = world.config("whole", epochs=3, cache_views=cached, model={"backbone_trainable_blocks": 1})
+    whole = world.config(
+        "whole",
+        epochs=3,
+        cache_views=cached,
+        optimizer=optimizer,
+        model={"backbone_trainable_blocks": 1},
+    )
     fit(whole)
     config = replace(whole, out=world.folder / "resumed", save_every=save_every)
 
