@@ -17,12 +17,13 @@ from ovsdino.backbone_weights import BackboneWeights, load_backbone_weights
 from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
 from ovsdino_runtime import __version__
-from ovsdino_runtime.errors import CheckpointError
+from ovsdino_runtime.errors import CheckpointError, OutputError
 from ovsdino_runtime.files import atomic_folder
 from ovsdino_runtime.manifest import BackboneInfo
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+FULL_DISK = "free some space, or write elsewhere"
 _SCHEMA = 1
 
 
@@ -102,7 +103,10 @@ def write_checkpoint(
         "license": info.license,
     }
     with atomic_folder(folder) as staged:
-        save_file(stored, staged / WEIGHTS)
+        try:
+            save_file(stored, staged / WEIGHTS)
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OutputError(f"cannot write {folder}: {error}; {FULL_DISK}") from error
         (staged / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -151,7 +155,10 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def load_checkpoint(
-    folder: Path, backbone_weights: str | BackboneWeights | None = None
+    folder: Path,
+    backbone_weights: str | BackboneWeights | None = None,
+    *,
+    option: str = "--backbone-weights",
 ) -> tuple[OVSDINO, CheckpointInfo]:
     """Return the model of a checkpoint, in eval mode and FP32, and what the checkpoint says.
 
@@ -160,6 +167,7 @@ def load_checkpoint(
         backbone_weights: where the backbone's weights are (see `load_backbone_weights`); None
             takes the source the checkpoint names. A complete checkpoint needs none; given all the
             same, they must be those it holds.
+        option: by which a person names them, for what errors say.
 
     Raises:
         CheckpointError: a file is missing or broken, tensors are missing or left over, or the
@@ -170,7 +178,7 @@ def load_checkpoint(
     model = _built(info.model, folder / CONFIG)
     weights = None
     if info.backbone is not None and (backbone_weights is not None or not info.complete):
-        weights = _backbone(info.backbone, backbone_weights, folder)
+        weights = _backbone(info.backbone, backbone_weights, folder, option)
     if weights is not None and not info.complete:
         model.load_backbone(weights)
         expected = set(trained_tensors(model))
@@ -211,16 +219,22 @@ def _built(config: ModelConfig, path: Path) -> OVSDINO:
         ) from error
 
 
-def _backbone(wanted: BackboneInfo, given: str | BackboneWeights | None, folder: Path) -> BackboneWeights:
+def _backbone(
+    wanted: BackboneInfo, given: str | BackboneWeights | None, folder: Path, option: str
+) -> BackboneWeights:
     if isinstance(given, BackboneWeights):
         weights = given
     else:
-        weights = load_backbone_weights(wanted.name, given if given is not None else _named_source(wanted))
+        source = given if given is not None else _named_source(wanted)
+        try:
+            weights = load_backbone_weights(wanted.name, source)
+        except CheckpointError as error:
+            raise CheckpointError(f"the backbone of {folder} ({option}): {error}") from error
     if weights.fingerprint != wanted.fingerprint:
         raise CheckpointError(
             f"{folder} was trained on a {wanted.name} with fingerprint {wanted.fingerprint[:16]} "
             f"({wanted.source}), but {weights.source} has {weights.fingerprint[:16]}; "
-            "give the weights it was trained on with --backbone-weights"
+            f"give the weights it was trained on with {option}"
         )
     return weights
 

@@ -9,6 +9,8 @@ from ovsdino.options import Device, Head, Optimizer, Precision
 from ovsdino.running import command_line, train
 from ovsdino_runtime.extras import needing
 
+_OWN = "random:0"  # what a ViT of our own begins with, as nobody has other weights of it
+
 
 def distill(
     teacher: o.Teaching,
@@ -23,7 +25,7 @@ def distill(
     val_every: o.ValEvery = 1,
     negatives: o.Negatives = 10,
     backbone: o.Backbone = "ovsdino_nano_patch16",
-    backbone_weights: o.BackboneWeights = "random:0",
+    backbone_weights: o.StudentWeights = None,
     start: o.Start = None,
     window_px: o.WindowPx = 448,
     head: o.HeadOption = Head.structure,
@@ -56,7 +58,7 @@ def distill(
     grey: o.Grey = 0.1,
     blur: o.Blur = 1.5,
     noise: o.Noise = 12.0,
-    cache_views: o.CacheViews = 4,
+    cache_views: o.TaughtCrops = 4,
     cache_folder: o.CacheFolder = None,
     device: o.DeviceOption = Device.auto,
     precision: o.PrecisionOption = Precision.fp32,
@@ -75,6 +77,7 @@ def distill(
     with needing("train", "distilling"):
         from ovsdino.config import ModelConfig
         from ovsdino.data.augment import Augmentation
+        from ovsdino.nano import ARCHITECTURES
         from ovsdino.settings import Distill, TrainConfig
 
     try:
@@ -92,7 +95,7 @@ def distill(
                 whole_backbone=True,
                 decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
             ),
-            backbone_weights=backbone_weights,
+            backbone_weights=backbone_weights or (_OWN if backbone in ARCHITECTURES else None),
             start=start,
             teacher="none",
             distill=Distill(

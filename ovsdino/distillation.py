@@ -97,7 +97,7 @@ def load_score_teacher(
     Raises:
         CheckpointError: it cannot be loaded or cannot teach, or was trained for another text encoder.
     """
-    model, info = load_checkpoint(checkpoint, backbone_weights)
+    model, info = load_checkpoint(checkpoint, backbone_weights, option="--teacher-weights")
     if info.text_model and text.made_by and info.text_model != text.made_by:
         raise CheckpointError(
             f"the teacher was trained for the text encoder {info.text_model}, but the student's text vectors "

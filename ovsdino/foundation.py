@@ -30,6 +30,7 @@ def foundation_of(
     table: ClassTable,
     training: Samples,
     validation: Samples,
+    processes: int,
 ) -> Foundation:
     """Return what a training stands on.
 
@@ -41,8 +42,11 @@ def foundation_of(
         table: the classes and their text vectors.
         training: what is trained on.
         validation: what is validated on.
+        processes: that train together; a backbone that trains as a whole may normalise by the images that
+            each sees.
     """
     return {
+        "the number of processes": processes if config.model.whole_backbone else None,
         "the backbone's fingerprint": weights.fingerprint if weights is not None else None,
         "the teacher's fingerprint": teacher.identity.split()[-1] if teacher is not None else None,
         "the number of training images": len(training),

@@ -127,6 +127,16 @@ BackboneWeights = Annotated[
         _MODEL,
     ),
 ]
+StudentWeights = Annotated[
+    Optional[str],  # noqa: UP045
+    _panel(
+        "What the student's backbone begins with: file, checkpoint that holds its backbone, "
+        "hub:OWNER/REPO[/FILE] or random:SEED; by default random:0 for this project's own ViTs, timm's "
+        "weights from the hub for timm's.",
+        _MODEL,
+        "--backbone-weights",
+    ),
+]
 Start = Annotated[
     Optional[Path],  # noqa: UP045
     _panel("Checkpoint of the same model whose weights to begin with, heads included: fine-tuning.", _MODEL),
@@ -193,6 +203,12 @@ Blur = Annotated[float, _panel("Largest blur of a view, pixels.", _VIEWS)]
 Noise = Annotated[float, _panel("Largest noise of a view, grey levels.", _VIEWS)]
 CacheViews = Annotated[
     int, _panel("Fixed views a photograph with cached backbone features; 0: new views.", _VIEWS)
+]
+TaughtCrops = Annotated[
+    int,
+    _panel(
+        "Fixed crops a photograph whose scores by the teacher are kept, at least 1.", _VIEWS, "--cache-views"
+    ),
 ]
 CacheFolder = Annotated[
     Optional[Path],  # noqa: UP045

@@ -92,7 +92,9 @@ def prepare(
     names, untrained = trained_names(table, train_samples)
     if untrained:
         say(f"note: {untrained}")
-    foundation = foundation_of(config, weights, teacher, known, table, train_samples, val_samples)
+    foundation = foundation_of(
+        config, weights, teacher, known, table, train_samples, val_samples, ranks.world
+    )
     if begun_on is not None:
         check_foundation(begun_on, foundation)
     torch.manual_seed(config.seed)
@@ -102,7 +104,7 @@ def prepare(
     if model.text_map is not None:
         model.text_map.copy_(_text_map(known, settings.embedding_dim))
     if config.start is not None and begun_on is None:
-        say(start_from(config.start, model, weights))
+        say(start_from(config.start, model, weights, text_model))
     model.to(ranks.device)
     if teacher is not None:
         teacher.to(ranks.device)
@@ -129,6 +131,8 @@ def prepare(
         )
 
     training = views(train_samples, config.augmentation)
+    # What the teacher does not see comes last, so that the others keep their numbers, on which crops depend.
+    taught = views([item for item in train_samples if item[0] < len(config.data)], config.augmentation)
     validation = views(val_samples, None) if val_samples else None
     if validation is not None and settings.encoder:
         validation.teacher_px = None  # only a model without encoder sees the teacher's features
@@ -140,7 +144,7 @@ def prepare(
             return None  # nothing is frozen and nothing taught
         return _cached(config, dataset, model, teacher, weights, ranks, say)
 
-    caches = (cached(training), cached(validation))
+    caches = (cached(taught), cached(validation))
     distillation = _distillation(config, known, training.untaught, ranks.device)
     objective = Objective(
         model,

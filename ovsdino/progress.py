@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ovsdino.checkpoint import trained_tensors
+from ovsdino.checkpoint import FULL_DISK, trained_tensors
 from ovsdino.foundation import Foundation
 from ovsdino.model import OVSDINO
 from ovsdino.settings import TrainConfig
@@ -81,8 +81,13 @@ def write_progress(
         "tensors": trained_tensors(model),
         "optimizer": optimizer.state_dict(),
     }
-    with atomic_file(config.out / STATE) as staged:
-        torch.save(state, staged)
+    path = config.out / STATE
+    with atomic_file(path) as staged:
+        try:
+            torch.save(state, staged)
+        except RuntimeError as error:  # what torch makes of a full disk
+            first = str(error).splitlines()[0]
+            raise OutputError(f"cannot write {path}: {first}; {FULL_DISK}") from error
 
 
 def read_progress(config: TrainConfig) -> Progress | None:

@@ -34,10 +34,13 @@ def scenes(
     """Generate scenes with exact labels, free of anyone's licence, the same for a seed everywhere."""
     with needing("train", "generating scenes"):
         from ovsdino.scenes import write_scenes
+        from ovsdino.scenes.generator import LARGEST_PX, SMALLEST_PX
 
     width, cross, height = size.partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and int(width) >= 16 and int(height) >= 16):
-        raise typer.BadParameter(f"{size!r} is no size from 16x16 on; write it as in 480x360")
+    sides = [int(side) for side in (width, height) if cross and side.isdecimal()]
+    if len(sides) < 2 or not all(SMALLEST_PX <= side <= LARGEST_PX for side in sides):
+        least, most = f"{SMALLEST_PX}x{SMALLEST_PX}", f"{LARGEST_PX}x{LARGEST_PX}"
+        raise typer.BadParameter(f"{size!r} is no size from {least} to {most}; write it as in 480x360")
     written = write_scenes(
         out,
         count,

@@ -191,8 +191,16 @@ class TrainConfig:
             raise ValueError(
                 "the scores to distil are cached for fixed views: set cache_views to their number"
             )
+        learns_features = self.distill is not None or (self.teacher != "none" and self.model.alignment)
+        if self.model.whole_backbone and self.cache_views and not learns_features:
+            raise ValueError(
+                "of a backbone that trains as a whole, without a teacher, there is nothing to cache: leave "
+                "cache_views at 0"
+            )
         if self.labelled_only and self.distill is None:
             raise ValueError("labelled_only sets data apart from distillation; without it, name them as data")
+        if self.distill is not None and not self.model.whole_backbone:
+            raise ValueError("a model that learns from a checkpoint trains as a whole: set whole_backbone")
         if self.distill is not None and self.teacher != "none":
             raise ValueError("a training learns from SAM or from a checkpoint: set teacher to none")
         if self.teacher == "none" and not self.model.encoder:

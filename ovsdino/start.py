@@ -13,21 +13,29 @@ from ovsdino.model import OVSDINO
 from ovsdino_runtime.errors import CheckpointError
 
 
-def start_from(checkpoint: Path, model: OVSDINO, weights: BackboneWeights | None) -> str:
+def start_from(
+    checkpoint: Path, model: OVSDINO, weights: BackboneWeights | None, text_model: str = ""
+) -> str:
     """Give a model all weights of a checkpoint, heads and scalars included.
 
     Args:
         checkpoint: what a training wrote, or a published one.
         model: of the same architecture; everything that the checkpoint trained must train in it too.
         weights: the backbone's, which the checkpoint must sit on too; None for a model without.
+        text_model: what made the text vectors of this training; empty where nobody said.
 
     Returns:
         A sentence on what was taken.
 
     Raises:
-        CheckpointError: the checkpoint is broken, or of another model or backbone.
+        CheckpointError: the checkpoint is broken, or of another model, backbone or text encoder.
     """
     info, tensors = read_info(checkpoint), read_tensors(checkpoint)
+    if text_model and info.text_model and text_model != info.text_model:
+        raise CheckpointError(
+            f"{checkpoint} was trained for the text encoder {info.text_model}, but the text vectors are of "
+            f"{text_model}; name the same with --text-model and --text-pretrained"
+        )
     places = trained_tensors(model)
     beyond = sorted(set(tensors) - set(places))
     if model.backbone is None or not model.backbone.whole:

@@ -130,18 +130,22 @@ class TaughtViews(Dataset[View]):
         """Join them.
 
         Args:
-            views: with fixed crops, as many as are cached.
-            cached: what the teacher makes of these crops.
+            views: with fixed crops where the teacher sees them.
+            cached: what the teacher makes of the crops of the first of them; the others it does not see.
         """
         self.views, self.cached = views, cached
+        self.unseen = np.zeros(cached.layout.teacher, dtype=np.float16)
 
     def __len__(self) -> int:
         return len(self.views)
 
     def __getitem__(self, task: Task) -> View:
-        """Return the view of a sample in an epoch, with its image and the teacher's features."""
+        """Return the view of a sample in an epoch, with its image and the teacher's features, or zeros."""
         view = self.views[task]
-        return replace(view, teacher_image=None, frozen=self.cached[task].frozen)
+        if task[1] < len(self.cached):
+            return replace(view, teacher_image=None, frozen=self.cached[task].frozen)
+        nothing = np.zeros(0, dtype=np.float16)
+        return replace(view, frozen=FrozenView(nothing, nothing, self.unseen))
 
 
 def read_records(folder: Path, layout: Layout, *, repair: bool = False) -> list[tuple[int, list[int]]]:

@@ -53,7 +53,6 @@ def cache_key(views: ViewDataset, model: OVSDINO, described: dict[str, Any]) -> 
         "window_px": views.window_px,
         "mask_px": views.mask_px,
         "teacher_px": views.teacher_px,
-        "untaught": sorted(views.untaught),
         "seed": views.seed,
         "augmentation": views.augmentation.to_dict() if views.augmentation else None,
         "backbone": model.config.backbone if backbone else None,
@@ -80,7 +79,7 @@ def cached_views(
     """Return the cache of some views, computing first what it lacks.
 
     Args:
-        views: which.
+        views: which; with a teacher it sees all of them.
         model: whose frozen part to run, on its own device.
         teacher: whose features to keep; None for none.
         root: folder of caches; each key has a folder of its own in it.
@@ -170,7 +169,8 @@ class _Writer:
         side = self.layout.mask_px
         for name, values in self._features(chunk).items():
             with _opened(self.folder / name) as file:
-                _write_sparse(file, slot * int(values[0].nbytes), values)
+                file.seek(slot * int(values[0].nbytes))
+                file.write(values.tobytes())
                 _sync(file)
         lines: list[str] = []
         with _opened(self.folder / "masks") as file:
@@ -198,7 +198,8 @@ class _Writer:
                     )
                 found["tokens"] = frozen.tokens
             if self.teacher is not None:
-                found["teacher"] = self._taught(self.teacher, chunk)
+                seen = np.stack([view.teacher_image for view in chunk if view.teacher_image is not None])
+                found["teacher"] = self.teacher.features(torch.from_numpy(seen).to(self.device))
         stored: dict[str, NDArray[np.floating]] = {}
         for name, values in found.items():
             with np.errstate(over="ignore"):
@@ -206,30 +207,6 @@ class _Writer:
             if not np.all(np.isfinite(stored[name])):
                 raise CheckpointError(f"{name} exceed FP16's range; pass --cache-dtype float32")
         return stored
-
-    def _taught(self, teacher: Teacher, chunk: list[View]) -> torch.Tensor:
-        """Return the teacher's features, [views, *shape]; zeros for what it does not see."""
-        taught = torch.zeros(len(chunk), *teacher.shape)
-        shown = [place for place, view in enumerate(chunk) if view.teacher_image is not None]
-        if shown:
-            seen = np.stack([view.teacher_image for view in chunk if view.teacher_image is not None])
-            taught[shown] = teacher.features(torch.from_numpy(seen).to(self.device)).float().cpu()
-        return taught
-
-
-def _write_sparse(file: BinaryIO, start: int, rows: NDArray[np.floating]) -> None:
-    """Write records from a byte on; one of zeros, as of views the teacher does not see, takes no disk.
-
-    Where an interrupted run left something behind `start`, it goes.
-    """
-    file.truncate(start)
-    file.seek(start)
-    for row in rows:
-        if row.any():
-            file.write(row.tobytes())
-        else:
-            file.seek(row.nbytes, os.SEEK_CUR)
-    file.truncate()
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from ovsdino.checkpoint import read_info
+from ovsdino.checkpoint import load_checkpoint, read_info
 from ovsdino.recipe import read_recipe
 from ovsdino.scenes.folder import write_scenes
 from ovsdino.scenes.names import SCENE_CLASSES
@@ -57,6 +58,16 @@ def test_it_is_its_checkpoint(bundle: Bundle) -> None:
     assert (info.name, info.license) == (bundle.manifest.name, bundle.manifest.license)
     assert info.backbone is not None
     assert info.backbone.fingerprint == bundle.manifest.backbone.fingerprint
+
+
+def test_its_features_are_the_checkpoints(bundle: Bundle) -> None:
+    windows, features = load_golden(bundle.file(GOLDEN))
+    model, info = load_checkpoint(CHECKPOINT)
+    with torch.no_grad():
+        found = model(torch.from_numpy(windows[:1])).embeddings.numpy()
+    stored = features[0] / np.linalg.norm(features[0], axis=0)  # kept in FP16
+    assert np.einsum("dhw,dhw->hw", found[0], stored).min() > 0.99999
+    assert bundle.manifest.score_scale == pytest.approx(info.training["scalars"]["scale"])
 
 
 def test_it_knows_all_names_and_marks_those_never_trained(bundle: Bundle) -> None:

@@ -87,7 +87,11 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> Source:
     label_folder = folder / "labels"
     if not label_folder.is_dir():
         raise DataError(f"no folder {label_folder}; label PNGs belong there, named as their images")
-    labels = {path.stem: path for path in sorted(label_folder.iterdir()) if path.suffix.lower() == ".png"}
+    labels = {
+        path.stem: path
+        for path in sorted(label_folder.iterdir())
+        if path.suffix.lower() == ".png" and not path.name.startswith(".")
+    }
     for stem, path in images.items():
         if stem not in labels:
             raise DataError(f"{path} has no label: {label_folder / (stem + '.png')} is missing")

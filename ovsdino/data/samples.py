@@ -89,8 +89,8 @@ def images_in(folder: Path) -> dict[str, Path]:
         raise DataError(f"no folder {folder}; check the path in --data")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in PICTURE_SUFFIXES:
-            continue
+        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
+            continue  # hidden files are what an interrupted writer or a Mac left behind
         if path.stem in found:
             raise DataError(f"{path} and {found[path.stem].name} share one label; rename one of them")
         found[path.stem] = path

@@ -51,7 +51,7 @@ def write_scenes(
 
     Raises:
         DataError: scenes of this kind have no such class.
-        OutputError: the folder cannot be written to, or holds other scenes than these.
+        OutputError: the folder cannot be written to, or holds other scenes than these, or other data.
     """
     wanted = _numbers(showing, kind)
     images, labels = folder / "images", folder / "labels"
@@ -97,9 +97,14 @@ def _record(folder: Path, asked: dict[str, object]) -> None:
     """Note what a folder's scenes are, or check that they are what is asked for.
 
     Raises:
-        OutputError: they are others, or the note is unreadable.
+        OutputError: they are others, or the note is unreadable, or it holds something else.
     """
     note = folder / RECORD
+    others = next((item for name in (NAMES, "images/*", "labels/*") for item in folder.glob(name)), None)
+    if others is not None and not note.exists():
+        raise OutputError(
+            f"{folder} holds other data than generated scenes ({others}); choose another folder"
+        )
     if note.exists():
         try:
             found = json.loads(note.read_text(encoding="utf-8"))
@@ -110,10 +115,10 @@ def _record(folder: Path, asked: dict[str, object]) -> None:
                 f"{folder} holds scenes made with {json.dumps(found)}, not {json.dumps(asked)}; "
                 "choose another folder"
             )
+    with atomic_file(note) as staged:  # first, so that a folder that has names has a note
+        staged.write_text(json.dumps(asked) + "\n", encoding="utf-8")
     with atomic_file(folder / NAMES) as staged:
         staged.write_text("\n".join(SCENE_CLASSES) + "\n", encoding="utf-8")
-    with atomic_file(note) as staged:
-        staged.write_text(json.dumps(asked) + "\n", encoding="utf-8")
 
 
 def _write(made: Scene, picture: Path, label: Path) -> None:

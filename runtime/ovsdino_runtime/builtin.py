@@ -39,7 +39,7 @@ def open_bundle(path: Path | str | None, *, to_write: bool = False) -> Bundle:
     if to_write and copy is None:
         raise OutputError(f"there is no cache folder for what is derived from the built-in model; {_REMEDY}")
     if copy is not None and (to_write or _is_there(copy)):
-        if to_write and not copy.is_dir():
+        if to_write and not _is_there(copy):
             _make(copy)
         try:
             return Bundle.open(copy)

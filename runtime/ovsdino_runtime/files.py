@@ -107,7 +107,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     An existing `target` is moved aside first and put back if the last step fails.
 
     Raises:
-        OutputError: the parent cannot be written to.
+        OutputError: the parent or what goes into the folder cannot be written.
     """
     target = target.absolute()
     ensure_folder(target.parent)
@@ -123,6 +123,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         for item in staged.rglob("*"):  # some writers keep what they write to themselves
             item.chmod((0o777 if item.is_dir() else 0o666) & ~_umask())
         _swap(staged, target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 

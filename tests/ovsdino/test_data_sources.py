@@ -88,6 +88,13 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def test_hidden_files_are_passed_over(painted: Callable[..., Path], tmp_path: Path) -> None:
+    data = painted(tmp_path / "data", 2)
+    (data / "images" / ".00.png.ab12cd.png").write_bytes(b"left by a writer that was killed")
+    (data / "labels" / "._00.png").write_bytes(b"left by a Mac")
+    assert len(read_folder(data, ("car", "road", "tree", "sky")).samples) == 2
+
+
 @pytest.mark.parametrize("fault", FOLDER_FAULTS)
 def test_a_faulty_folder_is_refused_in_one_line_that_names_the_file(
     fault: str, painted: Callable[..., Path], tmp_path: Path

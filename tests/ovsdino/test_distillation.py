@@ -23,6 +23,7 @@ from ovsdino.data.labels import labels_of_map
 from ovsdino.data.samples import read_sample
 from ovsdino.distillation import Distillation, ScoreTeacher, distillation_loss
 from ovsdino.distributed import Ranks
+from ovsdino.foundation import check_foundation
 from ovsdino.model import OVSDINO
 from ovsdino.nano import ConvStem, LocalBlock
 from ovsdino.preparation import prepare
@@ -30,7 +31,6 @@ from ovsdino.settings import Distill
 from ovsdino.text_map import distinguishing_map, mapped
 from ovsdino.trainer import fit
 from ovsdino.view_store import TaughtViews
-from ovsdino.views import _write_sparse
 from ovsdino_runtime.embeddings import unit
 from ovsdino_runtime.errors import CheckpointError
 
@@ -289,17 +289,19 @@ def test_a_taught_view_has_fresh_colours_and_the_teacher_s_scores_of_its_own_cro
     assert views[0, labelled].teacher_image is None
 
 
-def test_zeros_for_what_the_teacher_does_not_see_take_no_disk(tmp_path: Path) -> None:
-    path = tmp_path / "teacher"
-    path.write_bytes(b"left behind" * 100_000)
-    row = np.ones(1 << 18, dtype=np.float16)
-    with path.open("r+b") as file:
-        _write_sparse(file, 0, np.stack([row]))
-        _write_sparse(file, row.nbytes, np.zeros((8, len(row)), dtype=np.float16))
-    found = np.fromfile(path, dtype=np.float16).reshape(9, -1)
-    assert found[0].all()
-    assert not found[1:].any()
-    assert path.stat().st_blocks * 512 < 3 * row.nbytes
+def test_only_what_the_teacher_sees_is_cached(world: World, teacher: Path) -> None:
+    scenes = (f"folder:{world.data}:rider,road,person,sky",)
+    said: list[str] = []
+    folders = []
+    for name, labelled_only in (("alone", ()), ("both", scenes), ("more", (*scenes, *scenes))):
+        config = small(world, teacher, name, labelled_only=labelled_only, cache_folder=world.folder / "cache")
+        config.out.mkdir()
+        made = prepare(config, Ranks(0, 1, torch.device("cpu")), said.append)
+        assert made.cached_training is not None
+        folders.append(made.cached_training.folder)
+        assert len(made.cached_training) < len(made.training) or not labelled_only
+    assert len(set(folders)) == 1  # further scenes cost the teacher nothing
+    assert sum("caching" in sentence for sentence in said) == 1
 
 
 @pytest.mark.parametrize(
@@ -360,6 +362,26 @@ def test_small_windows_first_then_large_ones_with_the_backbone_of_the_small(
         load_backbone_weights(NANO, str(world.folder))
     with pytest.raises(CheckpointError, match="lacks"):  # it holds no backbone
         load_backbone_weights("test_vit", str(teacher))
+
+
+def test_a_wrong_backbone_of_the_teacher_is_said_to_be_the_teachers(world: World, teacher: Path) -> None:
+    wrong = Distill(checkpoint=teacher, backbone_weights="random:5")
+    with pytest.raises(CheckpointError, match=r"trained on with --teacher-weights$"):
+        fit(small(world, teacher, "student", distill=wrong))
+    missing = Distill(checkpoint=teacher, backbone_weights=str(world.folder / "gone.pth"))
+    with pytest.raises(CheckpointError, match=r"teacher/last \(--teacher-weights\): no backbone weights at "):
+        fit(small(world, teacher, "student", distill=missing))
+
+
+def test_another_number_of_processes_may_normalise_otherwise(world: World, teacher: Path) -> None:
+    begun = small(world, teacher, "student")
+    begun.out.mkdir()
+    before, now = (
+        prepare(begun, Ranks(0, 1, torch.device("cpu")), lambda sentence: None).foundation for _ in range(2)
+    )
+    check_foundation(before, now)
+    with pytest.raises(CheckpointError, match="the number of processes was 2, now it is 1"):
+        check_foundation({**before, "the number of processes": 2}, now)
 
 
 def test_views_that_only_their_labels_teach_are_new_every_epoch(world: World, teacher: Path) -> None:

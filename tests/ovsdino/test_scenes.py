@@ -282,6 +282,17 @@ def test_a_class_that_scenes_of_a_kind_never_show_is_refused(tmp_path: Path) -> 
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize("name", ["names.txt", "images/mine.jpg", "labels/mine.png"])
+def test_a_folder_of_other_data_is_left_as_it_is(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "set" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match=r"holds other data than generated scenes .*choose another folder"):
+        write_scenes(tmp_path / "set", 1, size_hw=SMALL)
+    assert mine.read_text() == "mine"
+    assert [path for path in (tmp_path / "set").rglob("*") if path.is_file()] == [mine]
+
+
 def test_importing_the_scenes_imports_no_torch() -> None:
     code = (
         "import sys, ovsdino.scenes; sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'onnx')))"
@@ -313,3 +324,7 @@ def test_scenes_is_a_command_whose_folder_trains(
     assert run("--kind", "street") == 1
     assert "choose another folder" in capsys.readouterr().err
     assert run("--size", "big") == 2
+    words[2] = str(tmp_path / "new")
+    assert run("--size", "5000x4000") == 2
+    assert "'5000x4000' is no size from 16x16 to 4096x4096" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "new").exists()

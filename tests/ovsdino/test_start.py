@@ -57,6 +57,16 @@ def test_a_self_contained_one_begins_what_trains_of_it(world: World) -> None:
     assert len(read_tensors(last)) < len(read_tensors(begun))
 
 
+def test_another_text_encoder_is_refused(world: World) -> None:
+    begun = fit(world.config("begun", epochs=1, text_model="ViT-B-16")).last
+    same = going_on(world, begun, {}, text_model="ViT-B-16")
+    fit(same)
+    fit(replace(same, out=world.folder / "unsaid", text_model=None))  # ready-made vectors do not tell
+    other = replace(same, out=world.folder / "other", text_model="ViT-L-14")
+    with pytest.raises(CheckpointError, match=r"trained for the text encoder open_clip ViT-B-16 openai, but"):
+        fit(other)
+
+
 @pytest.mark.parametrize(
     ("model", "changes", "said"),
     [

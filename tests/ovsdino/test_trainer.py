@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from safetensors.torch import save_file
 
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.batches import epoch_order
-from ovsdino.checkpoint import load_checkpoint, read_info
+from ovsdino.checkpoint import load_checkpoint, read_info, save_checkpoint
 from ovsdino.data.dataset import Collate, View
 from ovsdino.data.labels import ClassShares
 from ovsdino.distributed import Ranks
@@ -27,7 +29,7 @@ from ovsdino.model import OVSDINO
 from ovsdino.muon import Muon
 from ovsdino.optimizer import create_optimizer, rate_factor
 from ovsdino.preparation import prepare
-from ovsdino.progress import read_progress
+from ovsdino.progress import read_progress, write_progress
 from ovsdino.settings import TrainConfig
 from ovsdino.trainer import fit
 from ovsdino.validation import validate
@@ -212,6 +214,35 @@ def test_a_finished_training_is_neither_overwritten_nor_continued_by_accident(wo
     (config.out / "state.pt").write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="no state of a training"):
         fit(replace(config, resume=True))
+
+
+@pytest.mark.parametrize("file", ["state.pt", "last"])
+def test_a_full_disk_is_one_line_and_loses_nothing(world: World, file: str) -> None:
+    config = world.config("run", epochs=1, save_every=1)
+    fit(config)
+    kept = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
+    least = len(kept[config.out / "last" / "model.safetensors"]) // 2
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    progress = read_progress(replace(config, resume=True))
+    assert progress is not None
+    model, info = load_checkpoint(config.out / "last", "random:0")
+    optimizer = create_optimizer(model, config)
+    progress.restore(model, optimizer)
+    write = {
+        "last": lambda: save_checkpoint(config.out / "last", model, info),
+        "state.pt": lambda: write_progress(config, progress, {}, model, optimizer),
+    }[file]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, limits[1]))
+    try:
+        said = rf"cannot write {config.out / file}: .*; free some space"
+        with pytest.raises(OutputError, match=said) as caught:
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert "\n" not in str(caught.value)
+    assert kept == {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
 
 
 def _another_backbone(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -162,3 +163,25 @@ def test_without_a_place_for_the_copy_it_serves_but_nothing_is_derived(
     assert open_bundle(None).path == installed
     with pytest.raises(OutputError, match="XDG_CACHE_HOME"):
         open_bundle(None, to_write=True)
+
+
+def test_a_cache_of_somebody_else_is_no_place_for_the_copy(
+    installed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("is_dir", "mkdir"):
+        original = getattr(Path, name)
+        monkeypatch.setattr(Path, name, functools.partialmethod(_forbidden, original, tmp_path / "cache"))
+    assert open_bundle(None).path == installed
+    with pytest.raises(
+        OutputError, match=r"cannot copy the built-in model .*Permission denied.*XDG_CACHE_HOME"
+    ):
+        open_bundle(None, to_write=True)
+
+
+def _forbidden(
+    self: Path, original: Callable[..., bool], closed: Path, *arguments: object, **options: object
+) -> bool:
+    """Do what a method of a path does, but in a folder that may not be entered."""
+    if closed in self.parents:
+        raise PermissionError(13, "Permission denied", str(self))
+    return original(self, *arguments, **options)
