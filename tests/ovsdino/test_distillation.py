@@ -27,7 +27,7 @@ from ovsdino.foundation import check_foundation
 from ovsdino.model import OVSDINO
 from ovsdino.nano import ConvStem, LocalBlock
 from ovsdino.preparation import prepare
-from ovsdino.settings import Distill
+from ovsdino.settings import Distill, TrainConfig
 from ovsdino.text_map import distinguishing_map, mapped
 from ovsdino.trainer import fit
 from ovsdino.view_store import TaughtViews
@@ -254,6 +254,27 @@ def test_distill_is_a_command(
         cli.main()
     assert stopped.value.code == 2
     assert "temperature is 0.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [
+        ((), "random:0"),
+        (("--backbone", "vit_small_patch14_dinov2"), None),  # timm's own
+        (("--backbone", "vit_small_patch14_dinov2", "--backbone-weights", "random:3"), "random:3"),
+    ],
+)
+def test_a_students_backbone_begins_with_random_numbers_only_where_there_is_nothing_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], source: str | None
+) -> None:
+    begun: list[TrainConfig] = []
+    monkeypatch.setattr("ovsdino.distill_command.train", begun.append)
+    command = ["ovsdino-train", "distill", "teacher", "--data", "folder:a:b", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*command, *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code in (0, None)
+    assert begun[0].backbone_weights == source
 
 
 def test_a_taught_view_has_fresh_colours_and_the_teacher_s_scores_of_its_own_crop(

@@ -30,7 +30,7 @@ from ovsdino.muon import Muon
 from ovsdino.optimizer import create_optimizer, rate_factor
 from ovsdino.preparation import prepare
 from ovsdino.progress import read_progress, write_progress
-from ovsdino.settings import TrainConfig
+from ovsdino.settings import Distill, TrainConfig
 from ovsdino.trainer import fit
 from ovsdino.validation import validate
 from ovsdino_runtime.errors import BackendUnavailable, CheckpointError, DataError, OutputError, TrainingError
@@ -534,6 +534,9 @@ def test_settings_that_make_no_training_are_refused(world: World) -> None:
         {"val_fraction": 1.0},
         {"cache_views": -1},
         {"precision": "fp8"},
+        {"optimizer": "sgd"},
+        {"cache_views": 2, "model": {"whole_backbone": True, "alignment": False}},  # nothing to cache
+        {"cache_views": 2, "distill": Distill(checkpoint=world.folder)},  # of a frozen backbone
         {"text_names": None},
         {"lr_heads": float("nan")},
         {"model": {"encoder": False, "gate": False, "alignment": False}},
