@@ -14,6 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovsdino_export.baked_contract import baked_metadata
+from ovsdino_runtime.bundle import (
+    GOLDEN,
+    IMAGE_GRAPH,
+    IMAGE_GRAPH_FP16,
+    IMAGE_GRAPH_INT8,
+    IMAGE_WEIGHTS,
+    MANIFEST,
+    TEXT_GRAPH,
+    TEXT_MAP,
+    TOKENIZER,
+    VOCABULARY,
+)
 from ovsdino_runtime.cli import main
 from ovsdino_runtime.meanings import meanings
 from ovsdino_runtime.names import NameIndex
@@ -66,10 +79,23 @@ def test_the_run_commands_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert written == {"street.png.overlay.png", "a.jpg.overlay.png", "b.png.overlay.png"}
 
 
-def test_the_python_example_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    exec(compile(example, "README.md", "exec"), {})
+@pytest.mark.parametrize("page", ["README.md", "docs/program.md"])
+def test_the_python_example_runs(here: Path, capsys: pytest.CaptureFixture[str], page: str) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+    exec(compile(example, page, "exec"), {})
     assert "person" in capsys.readouterr().out
+
+
+def test_the_page_for_programs_says_what_bundles_and_baked_graphs_are() -> None:
+    page = (ROOT / "docs" / "program.md").read_text(encoding="utf-8")
+    files = set(re.findall(r"`(\w+(?:\.\w+)?\.(?:json|onnx|npz|data))`", page))
+    assert files == {
+        MANIFEST, IMAGE_GRAPH, IMAGE_WEIGHTS, IMAGE_GRAPH_FP16, IMAGE_GRAPH_INT8, VOCABULARY, TEXT_MAP,
+        TEXT_GRAPH, TOKENIZER, GOLDEN,
+    }  # fmt: skip
+    told = baked_metadata([], output="labels", input="uint8-nhwc", score_scale=1, license="")
+    (named,) = re.findall(r"metadata: (.*?)\.\n", page, flags=re.S)
+    assert set(re.findall(r"`(\w+)`", named)) == set(told)
 
 
 @pytest.mark.parametrize("program", ["ovsdino-train", "ovsdino-export", "ovsdino-bench"])

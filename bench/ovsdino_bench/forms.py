@@ -12,7 +12,7 @@ from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
 from ovsdino_runtime.errors import BackendUnavailable, BundleError, OvsDinoError
-from ovsdino_runtime.extras import needing
+from ovsdino_runtime.extras import needing_packages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def _emulated(bundle: Bundle) -> Backend:
             f"the bundle ships no {IMAGE_GRAPH_FP16}; derive it with "
             f"`{command_on(bundle, 'ovsdino-export fp16')}`"
         )
-    with needing("export,cpu", "emulating FP16"):
+    with needing_packages(["onnx"], "emulating FP16"):
         import onnx  # noqa: PLC0415 - optional
 
         from ovsdino_export.half_arithmetic import HalfBackend  # noqa: PLC0415
