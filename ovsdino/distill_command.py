@@ -6,7 +6,7 @@ import typer
 
 from ovsdino import options as o
 from ovsdino.options import Device, Head, Optimizer, Precision
-from ovsdino.running import command_line, train
+from ovsdino.running import settings_of, train
 from ovsdino_runtime.extras import needing
 
 _OWN = "random:0"  # what a ViT of our own begins with, as nobody has other weights of it
@@ -74,78 +74,31 @@ def distill(
     new. A training on small windows (--window-px 224 --head linear, quick) goes on on large ones with
     --backbone-weights CHECKPOINT.
     """
+    options = dict(locals())
     with needing("train", "distilling"):
         from ovsdino.config import ModelConfig
-        from ovsdino.data.augment import Augmentation
         from ovsdino.nano import ARCHITECTURES
-        from ovsdino.settings import Distill, TrainConfig
+        from ovsdino.settings import Distill
 
     try:
-        settings = TrainConfig(
-            data=tuple(data),
-            labelled_only=tuple(labelled_only),
-            out=out,
-            model=ModelConfig(
-                backbone=backbone,
-                window_px=window_px,
-                head=head.value,
-                gate=head is Head.structure,
-                alignment=False,
-                backbone_trainable_blocks=0,
-                whole_backbone=True,
-                decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
-            ),
-            backbone_weights=backbone_weights or (_OWN if backbone in ARCHITECTURES else None),
-            start=start,
-            teacher="none",
-            distill=Distill(
-                checkpoint=teacher,
-                backbone_weights=teacher_weights,
-                weight=distill_weight,
-                temperature=temperature,
-            ),
-            shorten_text=shorten_text,
-            text_embeddings=text_embeddings,
-            text_names=text_names,
-            text_model=text_model,
-            text_pretrained=text_pretrained,
-            val=tuple(val),
-            val_fraction=val_fraction,
-            val_blocks=val_blocks,
-            val_every=val_every,
-            batch_size=batch_size,
-            micro_batch=micro_batch,
-            epochs=epochs,
-            warmup_epochs=warmup_epochs,
-            optimizer=optimizer.value,
-            lr_heads=lr,
-            lr_blocks=lr_blocks,
-            lr_scalars=lr_scalars,
-            weight_decay=weight_decay,
-            grad_clip=grad_clip,
-            negatives=negatives,
-            dice_weight=dice_weight,
-            cross_entropy_weight=cross_entropy_weight,
-            mask_px=mask_px,
-            augmentation=Augmentation(
-                scale=crop_scale,
-                object_crops=object_crops,
-                flip=flip,
-                colour=colour,
-                grey=grey,
-                blur=blur,
-                noise=noise,
-            ),
-            cache_views=cache_views,
-            cache_folder=cache_folder,
-            precision=precision.value,
-            seed=seed,
-            device=device.value,
-            workers=workers,
-            save_every=save_every,
-            resume=resume,
-            command=command_line(),
+        model = ModelConfig(
+            backbone=backbone,
+            window_px=window_px,
+            head=head.value,
+            gate=head is Head.structure,
+            alignment=False,
+            backbone_trainable_blocks=0,
+            whole_backbone=True,
+            decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
         )
+        taught = Distill(
+            checkpoint=teacher,
+            backbone_weights=teacher_weights,
+            weight=distill_weight,
+            temperature=temperature,
+        )
+        begun = backbone_weights or (_OWN if backbone in ARCHITECTURES else None)
+        settings = settings_of(options, model=model, teacher="none", distill=taught, backbone_weights=begun)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     train(settings)

@@ -6,7 +6,7 @@ import typer
 
 from ovsdino import options as o
 from ovsdino.options import Device, Head, Layers, Optimizer, Precision, Stored
-from ovsdino.running import command_line, train
+from ovsdino.running import settings_of, train
 from ovsdino_runtime.extras import needing
 
 
@@ -70,76 +70,26 @@ def fit(
     resume: o.Resume = False,
 ) -> None:
     """Train on photographs with masks; torchrun starts it on several GPUs or machines."""
+    options = dict(locals())
     with needing("train", "training"):
         from ovsdino.config import ModelConfig
-        from ovsdino.data.augment import Augmentation
-        from ovsdino.settings import TrainConfig
 
+    # What a model without encoder or with a linear head cannot have needs no switch of its own.
+    structured = encoder and head is Head.structure
     try:
-        settings = TrainConfig(
-            data=tuple(data),
-            out=out,
-            model=ModelConfig(
-                backbone=backbone,
-                window_px=window_px,
-                layers=layers.value,
-                head=head.value,
-                # What a model without encoder or with a linear head cannot have needs no switch of its own.
-                alignment=alignment and encoder and head is Head.structure,
-                encoder=encoder,
-                gate=gate and encoder and head is Head.structure,
-                backbone_trainable_blocks=trainable_blocks if encoder and not whole_backbone else 0,
-                whole_backbone=whole_backbone,
-                decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
-            ),
-            backbone_weights=backbone_weights,
-            start=start,
-            text_embeddings=text_embeddings,
-            text_names=text_names,
-            text_model=text_model,
-            text_pretrained=text_pretrained,
-            teacher=teacher,
-            leave_out=leave_out,
-            shorten_text=shorten_text,
-            val=tuple(val),
-            val_fraction=val_fraction,
-            val_blocks=val_blocks,
-            val_every=val_every,
-            batch_size=batch_size,
-            micro_batch=micro_batch,
-            epochs=epochs,
-            warmup_epochs=warmup_epochs,
-            optimizer=optimizer.value,
-            lr_heads=lr,
-            lr_blocks=lr_blocks,
-            lr_scalars=lr_scalars,
-            weight_decay=weight_decay,
-            grad_clip=grad_clip,
-            negatives=negatives,
-            dice_weight=dice_weight,
-            cross_entropy_weight=cross_entropy_weight,
-            mask_px=mask_px,
-            augmentation=Augmentation(
-                scale=crop_scale,
-                object_crops=object_crops,
-                flip=flip,
-                colour=colour,
-                grey=grey,
-                blur=blur,
-                noise=noise,
-            ),
-            cache_views=cache_views,
-            cache_folder=cache_folder,
-            cache_dtype=cache_dtype.value,
-            precision=precision.value,
-            seed=seed,
-            device=device.value,
-            workers=workers,
-            self_contained=self_contained,
-            save_every=save_every,
-            resume=resume,
-            command=command_line(),
+        model = ModelConfig(
+            backbone=backbone,
+            window_px=window_px,
+            layers=layers.value,
+            head=head.value,
+            alignment=alignment and structured,
+            encoder=encoder,
+            gate=gate and structured,
+            backbone_trainable_blocks=trainable_blocks if encoder and not whole_backbone else 0,
+            whole_backbone=whole_backbone,
+            decoder_stride=decoder_stride,  # type: ignore[arg-type]  # checked by the config
         )
+        settings = settings_of(options, model=model)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     train(settings)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,6 +15,36 @@ from ovsdino_runtime.extras import needing
 
 if TYPE_CHECKING:
     from ovsdino.settings import TrainConfig
+
+
+_SETTING = {"lr": "lr_heads", "crop_scale": "scale"}  # of options that are called otherwise
+
+
+def settings_of(options: Mapping[str, Any], **own: Any) -> TrainConfig:
+    """Return the settings of a training from a command's options.
+
+    Args:
+        options: by parameter name. Those that are settings of a training or of its augmentation are taken, by
+            their names.
+        own: what the command makes of its other options, and settings that it does not leave open.
+
+    Raises:
+        ValueError: a setting is out of range, or two of them exclude each other.
+    """
+    from ovsdino.data.augment import Augmentation  # noqa: PLC0415 - torch loads slowly
+    from ovsdino.settings import TrainConfig  # noqa: PLC0415
+
+    values = {_SETTING.get(name, name): _plain(value) for name, value in options.items()}
+    named = {item.name for item in fields(TrainConfig)} & values.keys() - own.keys()
+    views = Augmentation(**{item.name: values[item.name] for item in fields(Augmentation)})
+    chosen = {name: values[name] for name in named}
+    return TrainConfig(**chosen, augmentation=views, command=command_line(), **own)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def command_line() -> str:

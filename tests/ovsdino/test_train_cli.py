@@ -8,13 +8,14 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ovsdino.checkpoint import load_checkpoint, read_info
-from ovsdino.cli import fit, main
+from ovsdino.cli import distill, fit, main
 from ovsdino.settings import TrainConfig
 from ovsdino_runtime.errors import OvsDinoError
 
@@ -221,6 +222,45 @@ def test_the_options_defaults_are_the_settings_defaults_and_the_papers() -> None
         "layers": "dense", "decoder_stride": 2,
     }  # fmt: skip
     assert {name: options[name] for name in paper} == paper
+
+
+@pytest.mark.parametrize(("command", "words"), [(fit, ("fit",)), (distill, ("distill", "teacher"))])
+def test_every_option_reaches_the_settings(
+    monkeypatch: pytest.MonkeyPatch, command: Callable[..., None], words: tuple[str, ...]
+) -> None:
+    """Each option is changed alone; the settings must change with it."""
+    begun: list[TrainConfig] = []
+    monkeypatch.setattr(f"{command.__module__}.train", begun.append)
+    usual = [*words, "--data", "folder:a:b", "--out", "out"]
+    assert run(monkeypatch, *usual) == 0
+    (plain,) = begun
+    changed = {
+        "val": ["folder:c:d"], "data": ["folder:e:f"], "labelled_only": ["folder:g:h"],
+        "crop_scale": [0.2, 0.3], "layers": ["sparse"], "head": ["linear"], "precision": ["bf16"],
+        "optimizer": ["muon"], "device": ["cpu"], "cache_dtype": ["float32"], "window_px": [896], "decoder_stride": [1],
+        "backbone": ["vit_small_patch14_dinov2"], "teacher": ["another"],
+    }  # fmt: skip
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in ("config", "text_names", "out") or (name == "teacher" and command is distill):
+            continue
+        option, default = f"--{name.replace('_', '-')}", parameter.default
+        if isinstance(default, bool):
+            more = [f"--no-{option[2:]}" if default else option]
+        elif name == "text_embeddings":
+            more = [option, "a.npz", "--text-names", "a.json"]
+        elif name in changed:
+            more = [option, *changed[name]]
+        elif isinstance(default, int):
+            more = [option, default + 1]
+        elif isinstance(default, float):
+            more = [option, default / 2 or 0.5]
+        else:
+            more = [option, "something"]
+        if name in ("encoder", "gate"):
+            more += ["--teacher", "sam"]
+        assert run(monkeypatch, *usual, *more) == 0, more
+        other = dataclasses.replace(begun[-1], command=plain.command)
+        assert other != plain, more
 
 
 @pytest.mark.real
