@@ -237,8 +237,8 @@ def test_every_option_reaches_the_settings(
     changed = {
         "val": ["folder:c:d"], "data": ["folder:e:f"], "labelled_only": ["folder:g:h"],
         "crop_scale": [0.2, 0.3], "layers": ["sparse"], "head": ["linear"], "precision": ["bf16"],
-        "optimizer": ["muon"], "device": ["cpu"], "cache_dtype": ["float32"], "window_px": [896], "decoder_stride": [1],
-        "backbone": ["vit_small_patch14_dinov2"], "teacher": ["another"],
+        "optimizer": ["muon"], "device": ["cpu"], "cache_dtype": ["float32"], "window_px": [896],
+        "decoder_stride": [1], "backbone": ["vit_small_patch14_dinov2"], "teacher": ["another"],
     }  # fmt: skip
     for name, parameter in inspect.signature(command).parameters.items():
         if name in ("config", "text_names", "out") or (name == "teacher" and command is distill):
