@@ -147,7 +147,12 @@ def baked_classes(
         )
     resolution = resolve(requests, known, open_vocabulary=table is None, trained=info.trained_names)
     rest = background_query(
-        background, resolution.queries, known, whole_vocabulary=False, open_vocabulary=table is None
+        background,
+        resolution.queries,
+        known,
+        whole_vocabulary=False,
+        open_vocabulary=table is None,
+        trained=info.trained_names,
     )
     queries = resolution.queries if rest is None else (*resolution.queries, rest)
     prompts = [name for query in queries for name in query.prompts]

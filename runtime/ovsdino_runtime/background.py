@@ -10,7 +10,7 @@ from typing import Literal
 from ovsdino_runtime.errors import VocabularyError
 from ovsdino_runtime.meanings import meanings
 from ovsdino_runtime.names import plain, readings
-from ovsdino_runtime.vocabulary import ClassQuery, Resolution, resolve, vocabularies
+from ovsdino_runtime.vocabulary import ClassQuery, resolve, vocabularies
 
 BACKGROUND = "background"
 # The literature's stuff names, in the spellings of the embeddings' own vocabularies.
@@ -113,6 +113,7 @@ def background_query(
     *,
     whole_vocabulary: bool,
     open_vocabulary: bool,
+    trained: Collection[str] = (),
 ) -> ClassQuery | None:
     """Return the class that stands for the rest of the image, or None if none does.
 
@@ -125,6 +126,7 @@ def background_query(
         known: the names that have embeddings.
         whole_vocabulary: whether the queries are all classes of a vocabulary that covers every pixel.
         open_vocabulary: whether any name can be embedded.
+        trained: those of the known names that were among the training classes, see `resolve`.
 
     Raises:
         VocabularyError: a background name is unknown, or all of them are classes asked for.
@@ -138,9 +140,7 @@ def background_query(
     elif policy.names == STUFF:
         names = _stuff_beside(queries, known, open_vocabulary)
     else:
-        asked = {prompt for query in queries for prompt in query.prompts}
-        found = _resolved(policy, known, open_vocabulary).queries[0]
-        names = tuple(name for name in found.prompts if name not in asked)
+        names, _ = _named(policy, queries, known, open_vocabulary, trained)
     if names:
         return ClassQuery(label=BACKGROUND, prompts=names)
     if policy.kind == "auto":
@@ -151,17 +151,48 @@ def background_query(
     )
 
 
-def background_notes(policy: Background, known: Collection[str], *, open_vocabulary: bool) -> tuple[str, ...]:
+def background_notes(
+    policy: Background,
+    queries: Sequence[ClassQuery],
+    known: Collection[str],
+    *,
+    open_vocabulary: bool,
+    trained: Collection[str] = (),
+) -> tuple[str, ...]:
     """Return what names of a policy were understood as others; see `background_query` for the rest."""
-    if policy.kind != "names" or policy.names == STUFF:
+    if not names_by_hand(policy):
         return ()
-    notes = _resolved(policy, known, open_vocabulary).notes
+    _, notes = _named(policy, queries, known, open_vocabulary, trained)
     return tuple(f"background: {note}" for note in notes)
 
 
-def _resolved(policy: Background, known: Collection[str], open_vocabulary: bool) -> Resolution:
-    wanted = ClassQuery(label=BACKGROUND, prompts=policy.names)
-    return resolve([wanted], known, open_vocabulary=open_vocabulary)
+def names_by_hand(policy: Background) -> bool:
+    """Return whether a person named what the background is, rather than took the list."""
+    return policy.kind == "names" and policy.names != STUFF
+
+
+def _named(
+    policy: Background,
+    queries: Sequence[ClassQuery],
+    known: Collection[str],
+    open_vocabulary: bool,
+    trained: Collection[str],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what a policy's names stand for but what is asked for as a class, and what to say of them."""
+    asked = {prompt for query in queries for prompt in query.prompts}
+    kept: list[str] = []
+    notes: list[str] = []
+    for name in policy.names:
+        request = ClassQuery(label=name, prompts=(name,)) if "=" in name else name
+        found = resolve([request], known, open_vocabulary=open_vocabulary, trained=trained)
+        prompts = found.queries[0].prompts
+        left = tuple(prompt for prompt in prompts if prompt not in asked)
+        kept += left
+        if left == prompts:
+            notes += found.notes
+        elif left:
+            notes.append(f"{name!r} -> {' | '.join(left)}")
+    return tuple(dict.fromkeys(kept)), tuple(notes)
 
 
 def _stuff_beside(

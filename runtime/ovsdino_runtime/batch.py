@@ -131,7 +131,7 @@ def _notes(picture: LoadedPicture) -> tuple[str, ...]:
 
 
 def _write(picture: NDArray[np.uint8], result: Segmentation, stem: Path) -> dict[str, Path]:
-    """Write all outputs of one picture; if one cannot be written, none is.
+    """Write all outputs of one picture; none is half-written, and the label map gets its name first.
 
     Scores that an earlier run left go where this one writes none: they would not belong to its labels.
     """
@@ -144,7 +144,10 @@ def _write(picture: NDArray[np.uint8], result: Segmentation, stem: Path) -> dict
             raise OutputError(f"cannot write {target}: a folder bears that name; choose another --out")
     ensure_folder(stem.parent)
     with ExitStack() as stack:  # files take their names only when the whole block has ended well
-        staged = {kind: stack.enter_context(atomic_file(target)) for kind, target in targets.items()}
+        staged = {
+            kind: stack.enter_context(atomic_file(target))
+            for kind, target in reversed(targets.items())  # the last to be entered is the first to be left
+        }
         background = result.background_index
         save_labels(staged["labels"], result.labels, result.names, background_index=background)
         save_overlay(staged["overlay"], picture, result.labels, result.names, background_index=background)

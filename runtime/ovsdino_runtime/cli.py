@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -158,7 +159,8 @@ def run(
         from ovsdino_runtime import listings
 
         show = listings.list_devices if list_devices else listings.list_classes
-        show(bundle, as_json=as_json)
+        with _errors_as_json(as_json):
+            show(bundle, as_json=as_json)
         return
     if not images:
         raise typer.BadParameter("no picture was named; pass files, folders or patterns in quotes")
@@ -169,7 +171,7 @@ def run(
             f"got {' and '.join(given) or 'no classes'}; pass exactly one of {', '.join(choices)}, "
             "for example --classes cars,road"
         )
-    try:
+    with _errors_as_json(as_json, images=[]):
         asked = _requests(classes, vocabulary, classes_file)
         from ovsdino_runtime.run_command import RunOptions, segment
 
@@ -184,12 +186,19 @@ def run(
             max_pixels=max_pixels,
         )
         complete = segment(images, asked, options)
-    except OvsDinoError as error:
-        if as_json:
-            typer.echo(json.dumps({"version": __version__, "error": str(error), "images": []}, indent=2))
-        raise
     if not complete:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _errors_as_json(wanted: bool, **more: object) -> Iterator[None]:
+    """Print what a user can cause as JSON too, where a program reads stdout."""
+    try:
+        yield
+    except OvsDinoError as error:
+        if wanted:
+            typer.echo(json.dumps({"version": __version__, "error": str(error), **more}, indent=2))
+        raise
 
 
 def _requests(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -17,9 +18,18 @@ def run(app: typer.Typer) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold what the terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except OvsDinoError as error:
         complain(str(error))
+        sys.exit(1)
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - else its end fails again
+        what = f"cannot use {error.filename}" if error.filename else "cannot print the result"
+        complain(f"{what}: {error.strerror or error}")
         sys.exit(1)
 
 

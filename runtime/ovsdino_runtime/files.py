@@ -10,7 +10,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ovsdino_runtime.errors import OutputError
@@ -92,7 +92,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     staged = Path(name)
     try:
         yield staged
-        staged.chmod(0o666 & ~_umask())
+        _open_up(staged)
         staged.replace(target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
@@ -119,9 +119,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         ) from error
     try:
         yield staged
-        staged.chmod(0o777 & ~_umask())
-        for item in staged.rglob("*"):  # some writers keep what they write to themselves
-            item.chmod((0o777 if item.is_dir() else 0o666) & ~_umask())
+        for item in (staged, *staged.rglob("*")):  # some writers keep what they write to themselves
+            _open_up(item)
         _swap(staged, target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
@@ -147,7 +146,22 @@ def _swap(staged: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _open_up(path: Path) -> None:
+    """Let others read what was staged as far as the umask allows, where the file system knows of that."""
+    with suppress(OSError):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+
+
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Return the process's umask without changing it: files of other threads would come out open to all."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return _UMASK
+    _, found, rest = status.partition("\nUmask:")
+    return int(rest.split(maxsplit=1)[0], 8) if found else _UMASK
+
+
+# Where the system does not tell: as it was when the program began, before it had threads.
+_UMASK = os.umask(0)
+os.umask(_UMASK)

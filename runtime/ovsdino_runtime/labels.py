@@ -9,10 +9,11 @@ result is the exact argmax.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from ovsdino_runtime.windows import Axis, WindowGrid
 
 _SLACK = 2e-6  # of the largest score: FP32 rounding must not drop a candidate
 _SPAN_CELLS = 4  # cells merged at once: wide enough for matrix products, narrow enough to have few candidates
+_COUNTED_PX = 1 << 22  # at once
 _GATHER_LIMIT = 1 << 20  # numbers gathered at a time
 
 Patches = NDArray[np.float32]
@@ -40,9 +42,8 @@ def argmax_labels(stacked: Patches, grid: WindowGrid) -> NDArray[np.uint16 | np.
     if len(stacked) == 1:
         return labels
     slack = _SLACK * max(float(np.abs(stacked).max()), 1e-30)
-    spans = tuple(_spans(grid.columns))
-    support = _padded_support(grid.columns)
-    weights = grid.rows.weights.astype(np.float32)
+    spans, support = _spans(grid.columns), _padded_support(grid.columns)
+    weights = grid.rows.weights_fp32
     last = np.ascontiguousarray(stacked.transpose(1, 2, 0))  # planes last: argmax and products are fastest so
     for row in grid.rows.cells:
         band = last[row.support]
@@ -58,6 +59,24 @@ def argmax_labels(stacked: Patches, grid: WindowGrid) -> NDArray[np.uint16 | np.
             else:
                 out[:] = planes[span.winners(merged[span.support][:, :, planes])]
     return labels
+
+
+def count_labels(labels: NDArray[np.uint8] | NDArray[np.uint16], classes: int) -> tuple[int, ...]:
+    """Return how many pixels each class has.
+
+    Args:
+        labels: [H, W], each below `classes`.
+        classes: how many there are.
+    """
+    counts = np.zeros(classes, dtype=np.int64)
+    rows = max(1, _COUNTED_PX // labels.shape[1])
+    for start in range(0, len(labels), rows):
+        part = labels[start : start + rows]
+        if part.dtype == np.uint8:  # OpenCV counts in FP32, exact up to 2^24, and needs no wider copy
+            counts += cv2.calcHist([part], [0], None, [classes], [0, classes]).ravel().astype(np.int64)
+        else:
+            counts += np.bincount(part.ravel(), minlength=classes)
+    return tuple(counts.tolist())
 
 
 @dataclass(frozen=True)
@@ -84,15 +103,18 @@ class _Span:
         return best
 
 
-def _spans(axis: Axis) -> Iterator[_Span]:
-    cells = axis.cells
+@lru_cache(maxsize=2)
+def _spans(axis: Axis) -> tuple[_Span, ...]:
+    cells, spans = axis.cells, []
     for first, end in pairwise([*range(0, len(cells), _SPAN_CELLS), len(cells)]):
         start, stop = cells[first].start, cells[end - 1].stop
         support = np.unique(np.concatenate([cell.support for cell in cells[first:end]]))
-        weights = axis.weights[start:stop, support].astype(np.float32)
-        yield _Span(start, stop, slice(first, end), support, weights)
+        weights = axis.weights_fp32[start:stop, support]
+        spans.append(_Span(start, stop, slice(first, end), support, weights))
+    return tuple(spans)
 
 
+@lru_cache(maxsize=2)
 def _padded_support(axis: Axis) -> NDArray[np.intp]:
     """Return the contributing patches of the Q cells, [Q, k]; a cell with fewer repeats its first."""
     widest = max(len(cell.support) for cell in axis.cells)

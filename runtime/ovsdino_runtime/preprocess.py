@@ -92,12 +92,15 @@ def as_rgb(image: NDArray[Any] | Image.Image) -> NDArray[np.uint8]:
             [H, W, 4] (RGBA) of uint8, uint16 or bool; or a PIL image of any mode but floats.
 
     Raises:
-        ImageError: a PIL image holds floats or 32-bit numbers.
+        ImageError: a PIL image holds floats or 32-bit numbers, or its file is broken.
         TypeError: an array is of another dtype.
         ValueError: an array is of another shape, or empty.
     """
     if isinstance(image, Image.Image):
-        return _rgb_of_pillow(image).pixels
+        try:
+            return _rgb_of_pillow(image).pixels
+        except OSError as error:  # its file is decoded only now
+            raise ImageError(f"the picture is truncated or damaged ({error}); copy it again") from error
     pixels = _eight_bits(np.asarray(image))
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]

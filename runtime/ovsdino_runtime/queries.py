@@ -23,6 +23,15 @@ class ClassQuery:
     label: str
     prompts: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse a class that could never be found.
+
+        Raises:
+            ValueError: it has no prompts.
+        """
+        if not self.prompts:
+            raise ValueError(f"the class {self.label!r} has no prompts; name at least one")
+
 
 def parse_query(text: str) -> ClassQuery:
     """Return the query in `name`, `name|name` or `label=name|name`, as it is written.

@@ -35,6 +35,7 @@ def document(segmenter: Segmenter, question: Question, results: Sequence[Done | 
         "version": __version__,
         "bundle": {"name": manifest.name, "path": str(segmenter.bundle.path), "license": manifest.license},
         "device": segmenter.backend.name,
+        "device_note": segmenter.note,
         "classes": list(question.names),
         "background_index": question.background_index,
         "notes": list(question.notes),

@@ -20,12 +20,13 @@ from ovsdino_runtime.background import (
     Background,
     background_notes,
     background_query,
+    names_by_hand,
     parse_background,
 )
 from ovsdino_runtime.builtin import open_bundle
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import BundleError, InferenceError, VocabularyError
-from ovsdino_runtime.labels import argmax_labels
+from ovsdino_runtime.labels import argmax_labels, count_labels
 from ovsdino_runtime.preprocess import as_rgb, load_image, resize, resized_hw
 from ovsdino_runtime.text import TextEmbeddings
 from ovsdino_runtime.vocabulary import ClassQuery, Vocabulary, resolve
@@ -170,7 +171,14 @@ class Segmenter:
         resolution = resolve(requests, known, open_vocabulary=is_open, trained=self.text.trained)
         queries = list(resolution.queries)
         names = [query.label for query in queries]
-        rest = background_query(policy, queries, known, whole_vocabulary=whole, open_vocabulary=is_open)
+        rest = background_query(
+            policy,
+            queries,
+            known,
+            whole_vocabulary=whole,
+            open_vocabulary=is_open,
+            trained=self.text.trained,
+        )
         if rest is not None:
             queries.append(rest)
         has_background = rest is not None or policy.threshold is not None
@@ -179,9 +187,12 @@ class Segmenter:
                 f"a class is called {BACKGROUND!r} and the policy adds one of that name; "
                 "call it otherwise or use --background none"
             )
-        more_notes = background_notes(policy, known, open_vocabulary=is_open)
+        more_notes = background_notes(
+            policy, resolution.queries, known, open_vocabulary=is_open, trained=self.text.trained
+        )
         prompts = tuple(prompt for query in queries for prompt in query.prompts)
-        asked = {prompt for query in resolution.queries for prompt in query.prompts}
+        typed = queries if names_by_hand(policy) else resolution.queries
+        asked = {prompt for query in typed for prompt in query.prompts}
         return Question(
             names=(*names, BACKGROUND) if has_background else tuple(names),
             background_index=len(names) if has_background else None,
@@ -268,16 +279,16 @@ class Segmenter:
                 groups = np.append(groups, groups[-1] + 1)
             small = len(question.names) <= 256
             classes_of: Labels = groups.astype(np.uint8) if small else groups.astype(np.uint16)
-            labels = classes_of[argmax_labels(stacked, encoded.grid)]
+            labels: Labels = classes_of[argmax_labels(stacked, encoded.grid)]
         merged = None
         if scores:
             with _timed(timings, "scores"):
-                merged = _by_class(encoded.grid.merge(stacked), groups)
+                merged = encoded.grid.merge(stacked, groups)
         return Segmentation(
             labels=labels,
             names=question.names,
             background_index=question.background_index,
-            area_px=tuple(np.bincount(labels.ravel(), minlength=len(question.names)).tolist()),
+            area_px=count_labels(labels, len(question.names)),
             timings_ms={**encoded.timings_ms, **timings},
             scores=merged,
         )
@@ -288,12 +299,6 @@ def _scores(features: NDArray[np.float32], question: Question) -> NDArray[np.flo
     count, dim, height, width = features.shape
     flat = question.embeddings @ features.reshape(count, dim, height * width)
     return flat.reshape(count, len(question.embeddings), height, width)
-
-
-def _by_class(planes: NDArray[np.float32], groups: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return the best plane of every class, [C, H, W]; synonyms meet after merging."""
-    first = np.flatnonzero(np.diff(groups, prepend=-1))
-    return np.asarray(np.maximum.reduceat(planes, first, axis=0), dtype=np.float32)
 
 
 @contextmanager

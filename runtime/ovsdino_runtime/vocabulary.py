@@ -93,7 +93,7 @@ def resolve(
         raise VocabularyError(resolver.complaint())
     plain_words = [isinstance(item, str) and not set("=|") & set(item) for item in requests]
     general = [word and len(names) > 1 for word, names in zip(plain_words, answers, strict=True)]
-    answers = _without_named_members(answers, general)
+    answers = _without_named_members(answers, general, resolver)
     queries = []
     for query, names, word in zip(asked, answers, plain_words, strict=True):
         label = query.label if not word else names[0] if len(names) == 1 else plain(query.label)
@@ -126,7 +126,13 @@ class _Resolver:
         if self._open or not self._trained or name in self._trained:
             return name
         synonyms = itertools.chain.from_iterable(self._index.find(word) for word in meanings().same(name))
-        return next((word for word in synonyms if word in self._trained and not told_apart(name, word)), name)
+        alike = self.same(name)
+        return next((word for word in synonyms if word in self._trained and word in alike), name)
+
+    def same(self, name: str) -> set[str]:
+        """Return the known names that mean what a known name means, itself among them."""
+        synonyms = itertools.chain.from_iterable(self._index.find(word) for word in meanings().same(name))
+        return {name, *(word for word in synonyms if not told_apart(name, word))}
 
     def complaint(self) -> str:
         """Return one line on all unknown names, offering the nearest known ones."""
@@ -170,10 +176,16 @@ def _parsed(text: str) -> ClassQuery:
 
 
 def _without_named_members(
-    answers: Sequence[tuple[str, ...]], general: Sequence[bool]
+    answers: Sequence[tuple[str, ...]], general: Sequence[bool], resolver: _Resolver
 ) -> list[tuple[str, ...]]:
-    """Take out of a general word what is asked for by itself: in "vehicles, cars", cars are no vehicles."""
-    named = {name for names, skip in zip(answers, general, strict=True) if not skip for name in names}
+    """Take out of a general word what is asked for by itself: in "vehicles, cars", cars are no vehicles.
+
+    By whatever name: what is asked for as a motorbike is no vehicle as a motorcycle either.
+    """
+    named: set[str] = set()
+    for names, is_general in zip(answers, general, strict=True):
+        if not is_general:
+            named = named.union(*(resolver.same(name) for name in names))
     return [
         tuple(name for name in names if name not in named) or names if is_general else names
         for names, is_general in zip(answers, general, strict=True)
@@ -185,6 +197,10 @@ def _refuse_duplicates(asked: Sequence[ClassQuery], queries: Sequence[ClassQuery
     for number, query in enumerate(queries):
         for identity in (plain(query.label), frozenset(query.prompts)):
             other = first.setdefault(identity, number)
+            if set(queries[other].prompts) != set(query.prompts):
+                raise VocabularyError(
+                    f"two classes are called {query.label!r}; give one of them another label"
+                )
             if other != number:
                 raise VocabularyError(
                     f"{asked[other].label!r} and {asked[number].label!r} are the same class, "

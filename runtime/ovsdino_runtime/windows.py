@@ -9,13 +9,15 @@ the patch scores of all windows, stacked as the windows lie (docs/protocol.md, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovsdino_runtime.pixels import PAD_RGB
+
+_SIZES_KEPT = 2  # sizes of pictures whose matrices are kept: the frames of a camera are all of one
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Axis:
         return bilinear(self.resized_px, self.output_px, merged / count)
 
     @cached_property
+    def weights_fp32(self) -> NDArray[np.float32]:
+        """`weights` in the precision that scores are merged in."""
+        return self.weights.astype(np.float32)
+
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """The axis cut where the set of contributing patches changes.
 
@@ -109,6 +116,7 @@ class WindowGrid:
     columns: Axis
 
     @classmethod
+    @lru_cache(maxsize=_SIZES_KEPT)
     def plan(
         cls,
         size_hw: tuple[int, int],
@@ -168,13 +176,12 @@ class WindowGrid:
             )
         side = self.rows.window_px
         windows = np.empty((self.count, side, side, 3), dtype=np.uint8)
-        windows[:] = np.array(PAD_RGB, dtype=np.uint8)
-        number = 0
-        for top in self.rows.starts:
-            for left in self.columns.starts:
-                crop = resized[top : top + side, left : left + side]
-                windows[number, : crop.shape[0], : crop.shape[1]] = crop
-                number += 1
+        corners = ((top, left) for top in self.rows.starts for left in self.columns.starts)
+        for window, (top, left) in zip(windows, corners, strict=True):
+            crop = resized[top : top + side, left : left + side]
+            if crop.shape != window.shape:
+                window[:] = PAD_RGB
+            window[: crop.shape[0], : crop.shape[1]] = crop
         return windows
 
     def stack(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -188,17 +195,28 @@ class WindowGrid:
         tiled = maps.reshape(down, across, planes, height, width).transpose(2, 0, 3, 1, 4)
         return np.ascontiguousarray(tiled).reshape(planes, down * height, across * width)
 
-    def merge(self, stacked: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the merged maps at the original size, [P, H, W].
+    def merge(
+        self, stacked: NDArray[np.float32], groups: NDArray[np.integer] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the merged maps at the original size, [P, H, W], or each group's best, [C, H, W].
 
         This is the one place that makes an array of that size; labels do not need it.
 
         Args:
             stacked: S of `stack`.
+            groups: the group of each plane, ascending from 0 without gaps; None for one each.
         """
-        rows = self.rows.weights.astype(np.float32)
-        columns = self.columns.weights.astype(np.float32)
-        return np.stack([rows @ plane @ columns.T for plane in stacked])
+        rows, columns = self.rows.weights_fp32, self.columns.weights_fp32
+        numbers = list(range(len(stacked))) if groups is None else groups.tolist()
+        merged = np.empty((numbers[-1] + 1, *self.size_hw), dtype=np.float32)
+        last = -1
+        for number, plane in zip(numbers, stacked, strict=True):
+            if number == last:
+                np.maximum(merged[number], rows @ plane @ columns.T, out=merged[number])
+            else:
+                np.matmul(rows @ plane, columns.T, out=merged[number])
+            last = number
+        return merged
 
 
 def bilinear(source: int, target: int, values: NDArray[np.float64] | None = None) -> NDArray[np.float64]:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovsdino_runtime.background import STUFF, Background, background_query, parse_background
+from ovsdino_runtime.background import (
+    STUFF,
+    Background,
+    background_notes,
+    background_query,
+    parse_background,
+)
 from ovsdino_runtime.errors import VocabularyError
 from ovsdino_runtime.meanings import meanings
 from ovsdino_runtime.vocabulary import ClassQuery, resolve, vocabularies, vocabulary
@@ -188,3 +194,33 @@ def test_a_background_that_is_unknown_or_wholly_asked_for_is_refused() -> None:
 def test_common_stuff_is_spelled_as_in_the_ready_made_vectors() -> None:
     ready = json.loads(READY_NAMES.read_text(encoding="utf-8"))
     assert {name for names in ready.values() for name in names}.issuperset(STUFF)
+
+
+TRAINED = ("car", "truck", "bus", "road", "sidewalk", "motorcycle")
+
+
+def named(policy: str, *requests: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """What a background that a person names is asked for by, and what is said of it."""
+    queries = resolve(requests, KNOWN, open_vocabulary=False, trained=TRAINED).queries
+    parsed = parse_background(policy)
+    query = background_query(
+        parsed, queries, KNOWN, whole_vocabulary=False, open_vocabulary=False, trained=TRAINED
+    )
+    notes = background_notes(parsed, queries, KNOWN, open_vocabulary=False, trained=TRAINED)
+    return query and query.prompts, notes
+
+
+def test_a_background_without_training_is_asked_for_by_a_trained_synonym() -> None:
+    prompts, (note,) = named("motorbike", "car")
+    assert prompts == ("motorcycle",)
+    assert note == "background: 'motorbike' is asked for as motorcycle, a synonym that was trained"
+
+
+def test_what_is_asked_for_as_a_class_is_no_background_under_another_name() -> None:
+    with pytest.raises(VocabularyError, match="every name of the background is asked for as a class"):
+        named("motorbike", "motorbike")
+    prompts, (note,) = named("vehicle", "car")
+    assert prompts is not None
+    assert "car" not in prompts
+    assert note == f"background: 'vehicle' -> {' | '.join(prompts)}"
+    assert named("road|road", "car") == (("road",), ())

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,35 @@ def test_what_is_written_can_be_read_by_whom_the_umask_allows(tmp_path: Path) ->
         os.umask(before)
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("folder", "folder/private", "file")]
     assert modes == [0o755, 0o644, 0o644]
+
+
+def test_many_threads_that_write_leave_the_umask_alone(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for name in pool.map(lambda number: _written(tmp_path / f"{number}"), range(200)):
+                assert name.stat().st_mode & 0o777 == 0o640
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+
+
+def _written(path: Path) -> Path:
+    with atomic_file(path) as staged:
+        staged.write_text("x")
+    return path
+
+
+def test_a_file_system_that_knows_no_permissions_keeps_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with atomic_folder(tmp_path / "folder") as staged:
+        (staged / "file").write_text("x")
+    assert _written(tmp_path / "file").read_text() == (tmp_path / "folder" / "file").read_text() == "x"
 
 
 def test_a_revised_bundle_has_the_old_files_the_new_ones_and_the_engines_of_the_device(

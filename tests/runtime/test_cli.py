@@ -360,3 +360,26 @@ def test_the_help_names_every_vocabulary(ovsdino_run: Run) -> None:
 
 def test_the_version_is_the_package_s(ovsdino_run: Run) -> None:
     assert ovsdino_run("--version").out == f"ovsdino-run {__version__}\n"
+
+
+def test_a_list_that_cannot_be_made_is_an_error_for_programs_too(ovsdino_run: Run, tmp_path: Path) -> None:
+    for wanted in ("--list-devices", "--list-classes"):
+        ran = ovsdino_run(wanted, "--json", "--bundle", tmp_path / "none")
+        assert ran.code == 1
+        assert json.loads(ran.out)["error"] == ran.errors[-1].removeprefix("error: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file here that is always full")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_an_output_that_takes_nothing_is_one_line(
+    tiny_bundle: Path, paint: Paint, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    picture = paint(tmp_path / "a.png")
+    words = [picture, "--classes", "car,road", "--bundle", tiny_bundle, "--out", tmp_path / "out", *more]
+    command = [sys.executable, "-c", "from ovsdino_runtime.cli import main; main()", *map(str, words)]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 1
+    (line,) = (line for line in ran.stderr.splitlines() if not line.startswith("note: "))
+    assert line == "error: cannot print the result: No space left on device"
+    assert (tmp_path / "out" / "a.png.labels.png").is_file()

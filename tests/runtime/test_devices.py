@@ -353,3 +353,15 @@ def test_the_command_lists_devices_without_pictures_or_classes(
     assert [item["device"] for item in document] == ["cpu", "cuda", "tensorrt"]
     assert document[0]["available"] is True
     assert ovsdino_run("--classes", "car").code == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("driver", [True, False])
+def test_on_windows_a_gpu_is_told_by_its_driver(
+    driver: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("SYSTEMROOT", str(tmp_path))
+    (tmp_path / "System32").mkdir()
+    if driver:
+        (tmp_path / "System32" / "nvcuda.dll").touch()
+    assert selection.gpu_is_here() is driver

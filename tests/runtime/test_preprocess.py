@@ -412,3 +412,11 @@ def test_premultiplied_grey_is_refused_in_a_sentence_or_read() -> None:
         assert as_rgb(picture).shape == (4, 4, 3)
     except ImageError as error:
         assert "La" in str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_a_pillow_image_whose_file_is_cut_off_is_one_line(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-2000])
+    with Image.open(tmp_path / "a.png") as opened, pytest.raises(ImageError, match="truncated or damaged"):
+        as_rgb(opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,21 @@ def test_labels_and_scores_equal_those_of_the_slow_reference(
     assert np.abs(best - own)[different].max(initial=0) <= 2e-5
     slow = [planes[question.groups == index].max(axis=0) for index in range(int(question.groups[-1]) + 1)]
     np.testing.assert_allclose(result.scores[: len(slow)], slow, atol=2e-5)
+
+
+def test_threads_share_a_segmenter(segmenter: Segmenter, tiny_colours: Colours) -> None:
+    question = segmenter.ask(["car", "tree", "sky"], "none")
+    rng = np.random.default_rng(0)
+    pairs = [("car", "tree"), ("sky", "car"), ("tree", "sky"), ("bus", "road")]
+    images = [
+        np.repeat(halves(tiny_colours, *pair), int(times), axis=0)
+        for pair, times in zip(pairs * 6, rng.integers(1, 4, 24), strict=True)
+    ]
+    alone = [segmenter.segment(image, question).labels for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: segmenter.segment(image, question).labels, images))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3)])

@@ -392,6 +392,26 @@ def test_a_general_word_takes_all_known_names_it_comprises_but_those_asked_for_b
     assert prompts("vehicles", "cars") == [("truck", "bus"), ("car",)]
 
 
+@pytest.mark.parametrize("requests", [("vehicles", "motorbike"), ("motorbike", "vehicles")])
+def test_a_general_word_leaves_out_what_is_asked_for_by_another_name(requests: tuple[str, str]) -> None:
+    known = ("car", "bus", "motorbike", "motorcycle", "tv", "tv monitor", "laptop")
+    found = resolve(requests, known, open_vocabulary=False, trained=("car", "bus", "motorcycle"))
+    asked = {query.label: query.prompts for query in found.queries}
+    assert asked == {"vehicles": ("car", "bus"), "motorbike": ("motorcycle",)}
+    assert not any("where they tie" in note for note in found.notes)
+    both = resolve(["electronics", "tv"], known, open_vocabulary=False).queries
+    assert "tv monitor" not in both[0].prompts
+
+
+def test_two_classes_of_one_label_are_told_from_one_class_named_twice() -> None:
+    with pytest.raises(VocabularyError, match="two classes are called 'a'; give one of them another label"):
+        closed("A=car", "a=bus")
+    with pytest.raises(VocabularyError, match="'car' and 'cars' are the same class, car; name it once"):
+        closed("car", "cars")
+    with pytest.raises(ValueError, match="'a' has no prompts"):
+        ClassQuery(label="a", prompts=())
+
+
 def test_where_two_classes_share_a_name_it_is_said_which_wins() -> None:
     assert closed("vehicle=car|bus", "car").notes == (
         "'car' is asked for by 2 classes; where they tie, the first wins",
@@ -453,7 +473,7 @@ def test_names_written_in_a_row_are_told_to_be_separated() -> None:
 
 @pytest.mark.parametrize(
     "requests",
-    [("car", "car"), ("car", "cars"), ("car", "automobile"), ("x=car|bus", "y=bus|car"), ("x=car", "X=bus")],
+    [("car", "car"), ("car", "cars"), ("car", "automobile"), ("x=car|bus", "y=bus|car")],
 )
 def test_classes_that_are_the_same_are_refused(requests: tuple[str, ...]) -> None:
     with pytest.raises(VocabularyError, match=r"same class.*name it once"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovsdino_runtime import labels as labels_module
+from ovsdino_runtime.labels import count_labels
 from ovsdino_runtime.pixels import PAD_RGB
 from ovsdino_runtime.preprocess import resized_hw
 from ovsdino_runtime.windows import Axis, WindowGrid
@@ -103,3 +107,36 @@ def test_an_image_of_another_size_than_planned_is_refused() -> None:
     grid = WindowGrid.plan((20, 30), (20, 30), window_px=24, stride_px=12, grid_hw=(2, 2))
     with pytest.raises(ValueError, match="planned for 20x30"):
         grid.cut(np.zeros((30, 20, 3), dtype=np.uint8))
+
+
+def test_the_best_of_each_group_is_merged_without_a_plane_for_every_prompt() -> None:
+    grid = WindowGrid.plan((300, 400), (300, 400), window_px=100, stride_px=50, grid_hw=(8, 8))
+    rng = np.random.default_rng(0)
+    stacked = grid.stack(rng.normal(size=(grid.count, 30, 8, 8)).astype(np.float32))
+    groups = np.array([0, 0, 1, *[2] * 27])
+    whole = grid.merge(stacked)
+    tracemalloc.start()
+    found = grid.merge(stacked, groups)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, [whole[groups == group].max(axis=0) for group in range(3)])
+    assert peak < 2.5 * found.nbytes
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 300), st.integers(1, 200), st.integers(0, 9))
+def test_labels_are_counted_exactly(height: int, width: int, classes: int, at_once: int, seed: int) -> None:
+    kind = np.uint8 if classes <= 256 else np.uint16
+    labels = np.random.default_rng(seed).integers(0, classes, (height, width)).astype(kind)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels_module, "_COUNTED_PX", at_once)
+        counts = count_labels(labels, classes)
+    assert list(counts) == np.bincount(labels.ravel(), minlength=classes).tolist()
+
+
+def test_frames_of_one_size_share_what_depends_on_the_size_alone() -> None:
+    sizes = {"window_px": 100, "stride_px": 50, "grid_hw": (8, 8)}
+    first = WindowGrid.plan((300, 400), (300, 400), **sizes)
+    assert WindowGrid.plan((300, 400), (300, 400), **sizes) is first
+    for side in range(100, 110):
+        WindowGrid.plan((side, side), (side, side), **sizes)
+    assert WindowGrid.plan((300, 400), (300, 400), **sizes) is not first  # no more than a few are kept

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -70,7 +72,9 @@ def _one_of(names: Sequence[str]) -> str:
 
 
 def gpu_is_here() -> bool:
-    """Return whether an NVIDIA driver has a GPU on this machine."""
+    """Return whether an NVIDIA driver has a GPU on this machine; on Windows, whether there is a driver."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
     return any(Path(device_file).exists() for device_file in _GPU_FILES)
 
 
