@@ -61,7 +61,8 @@ def create_vit(name: str, image_px: int) -> VisionTransformer | Eva:
 class Backbone(nn.Module):
     """A timm ViT that returns the blocks the encoder fuses, and its last block after the final norm.
 
-    Its first `depth - trainable_blocks` blocks, embeddings and final norm are frozen, or nothing is.
+    Its first `depth - trainable_blocks` blocks, embeddings and final norm are frozen, or nothing is. Unless
+    all of it learns it stays in eval mode: BatchNorm, where it has some, keeps its statistics.
 
     Attributes:
         channels: width C.
@@ -101,6 +102,13 @@ class Backbone(nn.Module):
         self.vit.requires_grad_(whole)
         for block in self.vit.blocks[self.frozen_depth :]:
             block.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode; a backbone that does not learn as a whole is always in eval mode."""
+        super().train(mode)
+        self.vit.train(mode and self.whole)
+        return self
 
     def frozen(self, images: Tensor) -> FrozenFeatures:
         """Return what the frozen part gives, without gradients; the embedded patches where all learns.

@@ -63,7 +63,7 @@ def joined(device: str) -> Iterator[Ranks]:
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
 
     Raises:
-        BackendUnavailable: CUDA was asked for and is not there.
+        BackendUnavailable: CUDA was asked for and is not there, or there are fewer GPUs than processes.
     """
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
@@ -76,6 +76,11 @@ def joined(device: str) -> Iterator[Ranks]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     place = torch.device("cuda", local) if use_cuda else torch.device("cpu")
     if use_cuda:
+        if local >= torch.cuda.device_count():
+            raise BackendUnavailable(
+                f"process {local + 1} of this machine has no GPU: there are {torch.cuda.device_count()}; "
+                "lower torchrun's --nproc-per-node"
+            )
         torch.cuda.set_device(place)
     if world == 1:
         yield Ranks(0, 1, place)

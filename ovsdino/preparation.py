@@ -193,7 +193,7 @@ def _cached(
             build=build,
             dtype=config.cache_dtype,
             precision=config.precision,
-            batch=_WINDOWS_AT_ONCE,
+            batch=min(_WINDOWS_AT_ONCE, config.micro_batch),
             workers=config.workers,
             say=say,
         )
@@ -221,10 +221,10 @@ def _model_config(config: TrainConfig, teacher: Teacher | None, text_dim: int) -
 
 def _text_map(known: KnownNames, numbers: int) -> torch.Tensor:
     vectors, _ = known.all()
-    if numbers >= len(vectors):
+    if numbers >= min(vectors.shape):
         raise CheckpointError(
-            f"text vectors cannot be shortened to {numbers} numbers by the {len(vectors)} names that are "
-            f"known; shorten them to {len(vectors) - 1} or fewer"
+            f"text vectors of {vectors.shape[1]} numbers cannot be shortened to {numbers} numbers by the "
+            f"{len(vectors)} names that are known; shorten them to {min(vectors.shape) - 1} or fewer"
         )
     return torch.from_numpy(distinguishing_map(vectors, numbers))
 

@@ -37,11 +37,9 @@ def start_from(
             f"{text_model}; name the same with --text-model and --text-pretrained"
         )
     places = trained_tensors(model)
-    beyond = sorted(set(tensors) - set(places))
     if model.backbone is None or not model.backbone.whole:
         _same_backbone(checkpoint, info, weights)
-        if info.complete:  # the frozen part, which is the same
-            beyond = [name for name in beyond if name not in model.state_dict()]
+    beyond = sorted((set(tensors) & _trained_names(info)) - set(places))
     if beyond:
         raise CheckpointError(
             f"{checkpoint} has weights that have no place in this training or stay frozen in it, as "
@@ -59,6 +57,12 @@ def start_from(
                 f"{checkpoint} has {name} of shape {tuple(tensors[name].shape)}, this model of "
                 f"{tuple(place.shape)}; train the model it is of: {_described(info)}"
             )
+    if info.model.decoder_stride != model.config.decoder_stride:
+        raise CheckpointError(
+            f"{checkpoint} was trained with decoder stride {info.model.decoder_stride}, not "
+            f"{model.config.decoder_stride}; train the model it is of: {_described(info)}"
+        )
+    for name, place in places.items():
         _copy(place, tensors[name])
     return f"starting from all {len(places)} trained weights of {checkpoint}"
 
@@ -71,6 +75,12 @@ def _same_backbone(checkpoint: Path, info: CheckpointInfo, weights: BackboneWeig
             f"{checkpoint} sits on another backbone than --backbone-weights names (fingerprints "
             f"{(theirs or 'none')[:12]} and {(ours or 'none')[:12]}); name the one it was trained on"
         )
+
+
+def _trained_names(info: CheckpointInfo) -> set[str]:
+    """Return what changed in the training that a checkpoint is of; a complete one holds the rest too."""
+    with torch.device("meta"):
+        return set(trained_tensors(OVSDINO(info.model)))
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from ovsdino.curves import CURVES, plot_curves
 from ovsdino.data.dataset import Batch, Collate, View
 from ovsdino.distributed import Ranks, joined
 from ovsdino.journal import Journal, read_journal
+from ovsdino.memory import memory_in_a_line
 from ovsdino.optimizer import Stepper, create_optimizer, rate_factor, scalar_parameters, set_rates
 from ovsdino.preparation import Prepared, prepare
 from ovsdino.progress import Progress, read_progress, write_progress
@@ -78,8 +79,9 @@ def fit(
             )
         ensure_folder(config.out)
         progress = read_progress(config)
-        prepared = prepare(config, ranks, speak, progress.foundation if progress is not None else None)
-        return _Training(config, ranks, prepared, progress, speak, on_step).run()
+        with memory_in_a_line(config):
+            prepared = prepare(config, ranks, speak, progress.foundation if progress is not None else None)
+            return _Training(config, ranks, prepared, progress, speak, on_step).run()
 
 
 class _Training:

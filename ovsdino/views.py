@@ -24,7 +24,7 @@ from ovsdino.view_store import INDEX, CachedViews, Layout, layout_of, read_recor
 from ovsdino_runtime.errors import CheckpointError, OutputError
 from ovsdino_runtime.files import atomic_file, ensure_folder
 
-_FORMAT = 1
+_FORMAT = 2
 _KEY, _LOCK = "key.json", "lock"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ovsdino_bench.datasets import adapter_of
 from ovsdino_bench.datasets.adapter import Inventory
-from ovsdino_bench.folder import UNLABELLED, LabelledImage
+from ovsdino_bench.folder import LabelledImage, is_unlabelled
 from ovsdino_bench.label_maps import ImageWithMap
 from ovsdino_runtime.background import BACKGROUND, parse_background
 from ovsdino_runtime.class_lists import vocabulary
@@ -141,5 +141,5 @@ def own_data(
         names: in the order of the label values; `label=prompt|prompt`, `-` for values without a class.
         left_out: images that lack a file and are not among them.
     """
-    classes = tuple(name for name in names if name != UNLABELLED)
+    classes = tuple(name for name in names if not is_unlabelled(name))
     return Benchmark(name=OWN_DATA, source=source, images=images, classes=classes, left_out=left_out)

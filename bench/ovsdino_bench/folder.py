@@ -73,7 +73,7 @@ def open_folder(
     if missing and not (partial and inventory.complete):
         rest = "; --partial measures what is there" if inventory.complete else ""
         raise DataError(f"{folder} is not complete: {'; '.join(missing)}{rest}")
-    places = places_of([name != UNLABELLED for name in classes])
+    places = places_of([not is_unlabelled(name) for name in classes])
     table = LabelTable.of(
         {value: int(places[value]) for value in range(len(classes))},
         f"there are names for 0 to {len(classes) - 1} and 255 is unlabelled; name all values, "
@@ -83,6 +83,11 @@ def open_folder(
         ImageWithMap(image=item.image, labels=item.labels, table=table) for item in inventory.complete
     )
     return tuple(complete), inventory.incomplete
+
+
+def is_unlabelled(name: str) -> bool:
+    """Return whether a name of a data set says that its value is unlabelled: `-`, or `label=-`."""
+    return (name.partition("=")[2] or name).strip() == UNLABELLED
 
 
 def _is_picture(path: Path) -> bool:

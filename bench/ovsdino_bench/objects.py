@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovsdino.data.leave_out import read_labels
 from ovsdino.data.samples import Sample
 from ovsdino.data.specs import read_source
-from ovsdino_bench.folder import UNLABELLED
+from ovsdino_bench.folder import is_unlabelled
 from ovsdino_bench.label_maps import places_of
 from ovsdino_runtime.errors import DataError
 
@@ -55,5 +55,5 @@ def labelled_objects(spec: str) -> tuple[tuple[ImageWithObjects, ...], tuple[str
     source = read_source(spec)
     if len(source.names) > _MOST_CLASSES:
         raise DataError(f"{spec} has {len(source.names)} classes; at most {_MOST_CLASSES} can be counted")
-    counted = tuple(name != UNLABELLED for name in source.names)
+    counted = tuple(not is_unlabelled(name) for name in source.names)
     return tuple(ImageWithObjects(sample=item, counted=counted) for item in source.samples), source.names

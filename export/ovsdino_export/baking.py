@@ -22,7 +22,7 @@ from ovsdino_export.steps import Progress, silent
 from ovsdino_export.trace import save, trace
 from ovsdino_export.verify import golden_windows, verify_labels, verify_scores
 from ovsdino_runtime.background import Background
-from ovsdino_runtime.errors import ExportError
+from ovsdino_runtime.errors import ExportError, OutputError
 from ovsdino_runtime.files import atomic_file, atomic_folder
 
 BAKED_GRAPH = "model.onnx"  # as Triton calls it
@@ -78,6 +78,7 @@ def export_baked(
     Raises:
         CheckpointError, ExportError, ParityError, OutputError, VocabularyError: as `export_onnx`.
     """
+    _refuse_other_contents(out)
     source = text or TextSource()
     progress("loading the checkpoint")
     model, info = load_trained(checkpoint, backbone_weights)
@@ -125,6 +126,26 @@ def export_baked(
         progress("writing the graph")
     names = tuple(query.label for query in baked.queries)
     return Baked(path=out if as_file else out / BAKED_GRAPH, class_names=names, notes=notes, parity=parity)
+
+
+def _refuse_other_contents(out: Path) -> None:
+    """Refuse a folder in whose place the graph's would not be: what is in it would go.
+
+    Raises:
+        OutputError: it holds something else than an earlier graph, or is a file.
+    """
+    if out.suffix == ".onnx":
+        return
+    try:
+        found = sorted(item.name for item in out.iterdir()) if out.is_dir() else []
+    except OSError as error:
+        raise OutputError(f"cannot read the folder {out}: {error.strerror}; choose another") from error
+    others = [name for name in found if name not in (BAKED_GRAPH, f"{BAKED_GRAPH}.data")]
+    if others or out.is_file():
+        what = f"holds {others[0]} and perhaps more" if others else "is a file"
+        raise OutputError(
+            f"{out} {what}; name a file ending in .onnx, or a folder that is new or holds {BAKED_GRAPH} alone"
+        )
 
 
 @contextmanager

@@ -123,6 +123,7 @@ def onnx(
         "--text-encoder": text_encoder or None,
         "--half-weights": half_weights or None,
         "--name": name,
+        "--vocabulary": vocabulary or None,
     }
     for option, value in (baked_only if classes is None else bundle_only).items():
         if value is not None:

@@ -72,8 +72,9 @@ def class_table(
     for source in sources:
         own: list[int] = []
         for name in source.names:
-            if name.strip().lower() in _NOT_ASKED:
-                own.append(_NOT_ASKED[name.strip().lower()])
+            asked = (name.partition("=")[2] or name).strip().lower()
+            if asked in _NOT_ASKED:
+                own.append(_NOT_ASKED[asked])
                 continue
             try:
                 # One at a time: two labels of a data set may well be one class.

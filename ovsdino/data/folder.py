@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from ovsdino.data.labels import Labels, labels_of_map
 from ovsdino.data.samples import Source, file_bytes, images_in
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.metrics import IGNORE
 
 _INDEX_MODES = ("L", "P", "I", "I;16", "1")
 
@@ -81,8 +82,13 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> Source:
         names: class names, by pixel value.
 
     Raises:
-        DataError: a folder is missing or empty, or a file has no partner.
+        DataError: a folder is missing or empty, a file has no partner, or a class has the value 255.
     """
+    if len(names) > IGNORE and names[IGNORE].strip() != "-":
+        raise DataError(
+            f"{folder}: the value {IGNORE} is unlabelled, but it is called {names[IGNORE]!r}; "
+            "put - in that place"
+        )
     images = images_in(folder / "images")
     label_folder = folder / "labels"
     if not label_folder.is_dir():

@@ -63,15 +63,23 @@ def held_out(samples: int, fraction: float, blocks: int) -> tuple[tuple[int, ...
     wanted = min(samples, max(1, round(samples * fraction))) if fraction > 0 else 0
     if wanted >= samples:
         raise DataError(f"{samples} images leave none to train on when {wanted} are held out; give more")
+    fewer = _runs(samples, min(wanted, samples - wanted), blocks)
+    others = tuple(index for index in range(samples) if index not in fewer)
+    few = tuple(sorted(fewer))
+    return (others, few) if len(few) == wanted else (few, others)
+
+
+def _runs(samples: int, wanted: int, blocks: int) -> frozenset[int]:
+    """Return runs of neighbours, evenly spread: at most half of all, so that each fits into its part."""
     blocks = min(blocks, wanted)
-    out: set[int] = set()
+    found: set[int] = set()
     for block in range(blocks):
         length = wanted // blocks + (block < wanted % blocks)
         # The middle of the block-th part of the list, so that the runs lie apart.
         start, stop = (np.array((block, block + 1)) * samples) // blocks
         first = int(start + (stop - start - length) // 2)
-        out.update(range(first, first + length))
-    return tuple(index for index in range(samples) if index not in out), tuple(sorted(out))
+        found.update(range(first, first + length))
+    return frozenset(found)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from ovsdino_export.baking import Baked, export_baked
 from ovsdino_export.operators import check_file
 from ovsdino_export.verify import golden_windows, run_onnx
 from ovsdino_runtime.background import parse_background
-from ovsdino_runtime.errors import ExportError, ParityError, VocabularyError
+from ovsdino_runtime.errors import ExportError, OutputError, ParityError, VocabularyError
 
 CLASSES = ("cars", "vehicle=bus|truck", "sky")
 SIDE = 64
@@ -126,6 +126,28 @@ def test_a_baked_graph_that_computes_something_else_is_not_written(
             output="labels",
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("held", ["notes.txt", "manifest.json", "engines/a.engine", "model.onnx.sidecar"])
+def test_a_folder_of_other_things_is_left_as_it_is(tiny_checkpoint, tmp_path: Path, held: str) -> None:
+    mine = tmp_path / "folder" / held
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match=r"folder holds \S+ and perhaps more; name a file ending in \.onnx"):
+        export_baked(tiny_checkpoint.path, tmp_path / "folder", CLASSES, text=tiny_checkpoint.text)
+    assert mine.read_text() == "mine"
+    mine.rename(tmp_path / "file")
+    with pytest.raises(OutputError, match="file is a file; name a file ending in"):
+        export_baked(tiny_checkpoint.path, tmp_path / "file", CLASSES, text=tiny_checkpoint.text)
+
+
+def test_an_earlier_graph_in_a_folder_is_replaced(tiny_checkpoint, tmp_path: Path) -> None:
+    for classes in (CLASSES, ("sky", "cars")):
+        baked = export_baked(
+            tiny_checkpoint.path, tmp_path / "folder", classes, text=tiny_checkpoint.text, license="CC0-1.0"
+        )
+        assert [item.name for item in (tmp_path / "folder").iterdir()] == ["model.onnx"]
+        assert json.loads(_metadata(baked.path)["class_names"])[-1] == baked.class_names[-1]
 
 
 def test_a_graph_too_large_for_one_file_asks_for_a_folder(tiny_checkpoint, tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def test_void_and_background_are_no_classes() -> None:
     np.testing.assert_array_equal(table.rows_of(0), [0])
 
 
+def test_a_label_may_say_so_beside_its_name() -> None:
+    table = class_table([source("sky", "void=-", "rest=Background")], KNOWN, embed, open_vocabulary=True)
+    assert table.rows == ((0, UNLABELLED, NO_CLASS),)
+    assert table.prompts == (("sky",),)
+
+
 def test_an_unknown_name_is_refused_with_the_data_set_and_near_names() -> None:
     with pytest.raises(VocabularyError, match=r"folder:somewhere.*traffic sgin.*traffic sign.*label=prompt"):
         class_table([source("traffic sgin")], KNOWN, embed, open_vocabulary=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -420,6 +420,25 @@ def test_held_out_samples_are_runs_of_neighbours_spread_over_the_whole(
     assert max(map(len, runs)) - min(map(len, runs)) <= 1
     centres = [run.mean() / samples for run in runs]
     np.testing.assert_allclose(centres, (np.arange(len(runs)) + 0.5) / len(runs), atol=2 / samples + 0.1)
+
+
+@given(st.integers(2, 200), st.floats(0, 1, exclude_max=True), st.integers(1, 60))
+def test_no_sample_is_both_trained_on_and_held_out(samples: int, fraction: float, blocks: int) -> None:
+    assume(min(samples, max(1, round(samples * fraction))) < samples)
+    kept, out = held_out(samples, fraction, blocks)
+    assert sorted((*kept, *out)) == list(range(samples))
+    assert len(out) == (max(1, round(samples * fraction)) if fraction else 0)
+
+
+def test_a_class_of_the_value_that_is_unlabelled_is_refused(
+    painted: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = painted(tmp_path / "data", 1)
+    names = ["car", "road", "tree", "sky", *(f"thing {number}" for number in range(296))]
+    with pytest.raises(DataError, match="the value 255 is unlabelled, but it is called 'thing 251'"):
+        read_folder(data, tuple(names))
+    names[255] = "-"
+    assert len(read_folder(data, tuple(names)).samples) == 1
 
 
 def test_nothing_or_not_everything_can_be_held_out() -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ovsdino.distributed import joined
 from ovsdino.journal import read_journal
 from ovsdino.trainer import fit
-from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.errors import BackendUnavailable, DataError
 
 if TYPE_CHECKING:
     from conftest import World
@@ -94,3 +95,15 @@ def test_a_batch_that_processes_cannot_share_is_refused(
     monkeypatch.setattr(trainer, "joined", lambda device: nullcontext(Ranks(0, 3, torch.device("cpu"))))
     with pytest.raises(DataError, match="3 processes"):
         fit(world.config("run"))
+
+
+def test_more_processes_than_gpus_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with (
+        pytest.raises(BackendUnavailable, match=r"process 4 of this machine has no GPU: there are 2; lower"),
+        joined("auto"),
+    ):
+        pass

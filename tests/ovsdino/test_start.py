@@ -57,6 +57,25 @@ def test_a_self_contained_one_begins_what_trains_of_it(world: World) -> None:
     assert len(read_tensors(last)) < len(read_tensors(begun))
 
 
+def test_a_self_contained_one_whose_blocks_would_stay_frozen_is_refused(world: World) -> None:
+    config = world.config("whole", epochs=1, model={"backbone_trainable_blocks": 1}, lr_blocks=1e-2)
+    begun = fit(replace(config, self_contained=True)).last
+    with pytest.raises(CheckpointError, match="stay frozen in it, as backbone"):
+        fit(going_on(world, begun, {"backbone_trainable_blocks": 0}))
+
+
+def test_a_backbone_that_was_trained_as_a_whole_does_not_become_a_frozen_one(world: World) -> None:
+    begun = fit(world.config("begun", epochs=1, model=SMALL)).last
+    frozen = {**SMALL, "whole_backbone": False}
+    with pytest.raises(CheckpointError, match="stay frozen in it, as backbone"):
+        fit(going_on(world, begun, frozen))
+
+
+def test_another_grid_is_refused(world: World, begun: Path) -> None:
+    with pytest.raises(CheckpointError, match="with decoder stride 2, not 1; train the model it is of"):
+        fit(going_on(world, begun, {"backbone_trainable_blocks": 1, "decoder_stride": 1}))
+
+
 def test_another_text_encoder_is_refused(world: World) -> None:
     begun = fit(world.config("begun", epochs=1, text_model="ViT-B-16")).last
     same = going_on(world, begun, {}, text_model="ViT-B-16")

@@ -131,6 +131,44 @@ def test_muon_takes_the_matrices_of_heads_and_blocks_at_their_rates(world: World
     assert sum(map(len, names.values())) == sum(p.requires_grad for p in model.parameters())
 
 
+def test_a_frozen_backbone_keeps_what_it_normalises_by(world: World) -> None:
+    """The nano stem has BatchNorm: frozen, it must give in training what it gives at inference."""
+    frozen = {"backbone": "ovsdino_nano_patch16", "alignment": False}
+    config = world.config("run", epochs=1, cache_views=1, model=frozen)
+    fit(config)
+    trained, _ = load_checkpoint(config.out / "last", "random:0")
+    assert trained.backbone is not None
+    statistics = [
+        value for name, value in trained.named_buffers() if name.endswith(("running_mean", "tracked"))
+    ]
+    assert statistics
+    assert not any(value.any() for value in statistics)  # as they began
+    prepared = prepare(replace(config, out=world.folder / "again"), ALONE, lambda sentence: None)
+    assert prepared.cached_training is not None
+    prepared.objective.train()
+    model = prepared.objective.model
+    assert model.training
+    assert model.backbone is not None
+    view = prepared.training[0, 0]
+    with torch.no_grad():
+        alone = model.backbone.frozen(torch.from_numpy(view.image[None])).tokens[0]  # type: ignore[index]
+    cached = prepared.cached_training[0, 0].frozen
+    assert cached is not None
+    np.testing.assert_allclose(cached.tokens, alone, atol=2e-3)
+
+
+def test_a_lack_of_memory_is_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*arguments: object, **options: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    monkeypatch.setattr("ovsdino.objective.Objective.forward", lacking)
+    with pytest.raises(TrainingError, match="out of memory with 2 images at once; lower --micro-batch"):
+        fit(world.config("run", epochs=1))
+    monkeypatch.setattr("ovsdino.objective.Objective.forward", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(world.config("other", epochs=1))
+
+
 def test_micro_batches_add_up_to_the_batch(world: World) -> None:
     whole, parts = (
         world.config("whole", micro_batch=4, epochs=1),
