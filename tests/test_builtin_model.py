@@ -150,6 +150,19 @@ def test_the_cosines_on_the_page_on_distillation_are_those_of_the_text_vectors()
     assert f"without it {pair_after}." in page
 
 
+def test_what_the_page_says_of_muon_is_in_its_file() -> None:
+    trials = json.loads((RESULTS / "optimizers.json").read_text())
+    losses = [np.array(trials[name]["seg"]) for name in ("adamw", "muon")]
+    means = [np.array([part.mean() for part in np.array_split(values[10:], 11)]) for values in losses]
+    less = 100 * (1 - means[1] / means[0])
+    medians = [np.median(trials[name]["seconds"]) for name in ("adamw", "muon")]
+    page = " ".join((ROOT / "docs" / "distillation.md").read_text(encoding="utf-8").split())
+    assert f"{less.min():.0f} to {less.max():.0f} % below AdamW's from the second ten steps on" in page
+    miou = trials["miou_60_fresh_scenes"]
+    assert f"gave {100 * miou['muon']:.1f} mIoU after it against {100 * miou['adamw']:.1f}" in page
+    assert f"a step took {100 * (medians[1] / medians[0] - 1):.0f} % longer" in page
+
+
 @pytest.mark.parametrize("name", ["ovsdino-s", "ovsdino-nano", "ovsdino-nano-small-windows"])
 def test_the_recipes_have_only_options_of_their_command(name: str) -> None:
     import inspect
