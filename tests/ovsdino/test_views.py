@@ -99,8 +99,7 @@ def test_a_batch_from_the_cache_is_the_batch_of_the_same_views(world: World, tin
 def test_an_interrupted_caching_goes_on_and_ends_as_an_uninterrupted_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = cache_of(world.config("whole", cache_views=3))
-    monkeypatch.setattr("ovsdino.preparation._WINDOWS_AT_ONCE", 4)
+    whole = cache_of(world.config("whole", cache_views=3, micro_batch=4))  # so many views at once
     append, calls = views._Writer._append, []
 
     def fail_at_third(self: Any, slot: int, *rest: Any) -> int:
@@ -115,7 +114,7 @@ def test_an_interrupted_caching_goes_on_and_ends_as_an_uninterrupted_one(
         return append(self, slot, *rest)
 
     monkeypatch.setattr(views._Writer, "_append", fail_at_third)
-    config = world.config("broken", cache_views=3)
+    config = world.config("broken", cache_views=3, micro_batch=4)
     with pytest.raises(KeyboardInterrupt):
         prepared(config)
     assert calls == [0, 4, 8]
