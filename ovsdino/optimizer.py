@@ -48,8 +48,8 @@ def create_optimizer(model: OVSDINO, config: TrainConfig) -> torch.optim.AdamW:
             parts = _parts(name, parameter) if config.optimizer == "muon" else 0
             by_parts.setdefault(parts, []).append(parameter)
         for parts, members in sorted(by_parts.items()):
-            group = {"name": f"{title}{_SUFFIX[parts]}", "params": members, "lr": rate}
-            groups.append(group | ({"parts": parts} if parts else {}))
+            name = f"{title}{_SUFFIX[parts]}"
+            groups.append({"name": name, "params": members, "lr": rate, "parts": parts})
     groups.append({"name": "scalars", "params": scalars, "lr": config.lr_scalars, "weight_decay": 0.0})
     groups = [group | {"base_lr": group["lr"]} for group in groups]
     kind = Muon if config.optimizer == "muon" else torch.optim.AdamW

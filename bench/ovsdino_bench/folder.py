@@ -13,6 +13,7 @@ from ovsdino_bench.datasets.adapter import Files, Inventory, by_stem, contents
 from ovsdino_bench.label_maps import ImageWithMap, LabelTable, places_of
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.inputs import PICTURE_SUFFIXES
+from ovsdino_runtime.queries import asked_name
 
 UNLABELLED = "-"
 _MOST_NAMES = 255  # values of 8 bits but 255, which is unlabelled
@@ -87,7 +88,7 @@ def open_folder(
 
 def is_unlabelled(name: str) -> bool:
     """Return whether a name of a data set says that its value is unlabelled: `-`, or `label=-`."""
-    return (name.partition("=")[2] or name).strip() == UNLABELLED
+    return asked_name(name) == UNLABELLED
 
 
 def _is_picture(path: Path) -> bool:

@@ -12,6 +12,7 @@ from ovsdino.data.labels import NO_CLASS, UNLABELLED
 from ovsdino.data.samples import Source
 from ovsdino_runtime.embeddings import unit
 from ovsdino_runtime.errors import DataError, VocabularyError
+from ovsdino_runtime.queries import asked_name
 from ovsdino_runtime.vocabulary import resolve
 
 _NOT_ASKED = {"-": UNLABELLED, "background": NO_CLASS}
@@ -72,7 +73,7 @@ def class_table(
     for source in sources:
         own: list[int] = []
         for name in source.names:
-            asked = (name.partition("=")[2] or name).strip().lower()
+            asked = asked_name(name).lower()
             if asked in _NOT_ASKED:
                 own.append(_NOT_ASKED[asked])
                 continue

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ovsdino.data.labels import Labels, labels_of_map
-from ovsdino.data.samples import Source, file_bytes, images_in
+from ovsdino.data.samples import Source, file_bytes, images_in, visible
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.metrics import IGNORE
+from ovsdino_runtime.queries import asked_name
 
 _INDEX_MODES = ("L", "P", "I", "I;16", "1")
 
@@ -84,7 +85,7 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> Source:
     Raises:
         DataError: a folder is missing or empty, a file has no partner, or a class has the value 255.
     """
-    if len(names) > IGNORE and names[IGNORE].strip() != "-":
+    if len(names) > IGNORE and asked_name(names[IGNORE]) != "-":
         raise DataError(
             f"{folder}: the value {IGNORE} is unlabelled, but it is called {names[IGNORE]!r}; "
             "put - in that place"
@@ -93,11 +94,7 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> Source:
     label_folder = folder / "labels"
     if not label_folder.is_dir():
         raise DataError(f"no folder {label_folder}; label PNGs belong there, named as their images")
-    labels = {
-        path.stem: path
-        for path in sorted(label_folder.iterdir())
-        if path.suffix.lower() == ".png" and not path.name.startswith(".")
-    }
+    labels = {path.stem: path for path in visible(label_folder, (".png",))}
     for stem, path in images.items():
         if stem not in labels:
             raise DataError(f"{path} has no label: {label_folder / (stem + '.png')} is missing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -88,15 +88,25 @@ def images_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; check the path in --data")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
-            continue  # hidden files are what an interrupted writer or a Mac left behind
+    for path in visible(folder, PICTURE_SUFFIXES):
         if path.stem in found:
             raise DataError(f"{path} and {found[path.stem].name} share one label; rename one of them")
         found[path.stem] = path
     if not found:
         raise DataError(f"{folder} holds no image ({', '.join(PICTURE_SUFFIXES)})")
     return found
+
+
+def visible(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return what has one of some suffixes in a folder, sorted.
+
+    Hidden files are what an interrupted writer or a Mac left behind, and are passed over.
+    """
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
 
 
 def file_bytes(path: Path) -> bytes:

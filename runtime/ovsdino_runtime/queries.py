@@ -47,6 +47,11 @@ def parse_query(text: str) -> ClassQuery:
     return ClassQuery(label=label, prompts=prompts)
 
 
+def asked_name(text: str) -> str:
+    """Return what a data set's name asks for: what follows `label=`, or else all of it."""
+    return (text.partition("=")[2] or text).strip()
+
+
 def parse_classes(text: str) -> tuple[str, ...]:
     """Return the requests in a comma-separated text: "cars, vehicle=car|bus" gives two.
 

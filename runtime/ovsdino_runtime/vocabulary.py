@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ovsdino_runtime.class_lists import (
     IMAGENET_TEMPLATES,
@@ -103,6 +104,12 @@ def resolve(
     return Resolution(queries=tuple(queries), notes=tuple(_notes(asked, queries, resolver)))
 
 
+@lru_cache(maxsize=4)
+def _index_of(known: tuple[str, ...]) -> NameIndex:
+    """Return the index of a bundle's names, which serves every question."""
+    return NameIndex(known, benchmark_labels())
+
+
 class _Resolver:
     """Looks names up; remembers how each was understood and which are unknown."""
 
@@ -112,7 +119,7 @@ class _Resolver:
         self._known = known
         self._open = open_vocabulary
         self._trained = frozenset(trained)
-        self._index = NameIndex(known, benchmark_labels())
+        self._index = _index_of(tuple(known))
 
     def names(self, prompts: Sequence[str]) -> tuple[str, ...]:
         """Return the known names that prompts stand for, each once."""
@@ -125,14 +132,12 @@ class _Resolver:
         """Return a trained synonym to ask for a known name by; the name itself if it needs or has none."""
         if self._open or not self._trained or name in self._trained:
             return name
-        synonyms = itertools.chain.from_iterable(self._index.find(word) for word in meanings().same(name))
-        alike = self.same(name)
-        return next((word for word in synonyms if word in self._trained and word in alike), name)
+        return next((word for word in self.same(name) if word in self._trained), name)
 
-    def same(self, name: str) -> set[str]:
-        """Return the known names that mean what a known name means, itself among them."""
+    def same(self, name: str) -> Iterator[str]:
+        """Yield the known names that mean what a known name means, the best first; it may be among them."""
         synonyms = itertools.chain.from_iterable(self._index.find(word) for word in meanings().same(name))
-        return {name, *(word for word in synonyms if not told_apart(name, word))}
+        return (word for word in synonyms if not told_apart(name, word))
 
     def complaint(self) -> str:
         """Return one line on all unknown names, offering the nearest known ones."""
@@ -182,10 +187,10 @@ def _without_named_members(
 
     By whatever name: what is asked for as a motorbike is no vehicle as a motorcycle either.
     """
-    named: set[str] = set()
-    for names, is_general in zip(answers, general, strict=True):
-        if not is_general:
-            named = named.union(*(resolver.same(name) for name in names))
+    if not any(general):
+        return list(answers)
+    plainly = [name for names, skip in zip(answers, general, strict=True) if not skip for name in names]
+    named = {*plainly, *itertools.chain.from_iterable(map(resolver.same, plainly))}
     return [
         tuple(name for name in names if name not in named) or names if is_general else names
         for names, is_general in zip(answers, general, strict=True)
