@@ -157,7 +157,7 @@ class OVSDINO(nn.Module):
             )
         tensors = dict(weights.tensors)
         if getattr(vit, "pos_embed", None) is not None:
-            tensors["pos_embed"] = _resample(tensors["pos_embed"], vit)
+            tensors["pos_embed"] = resample_positions(tensors["pos_embed"], vit)
         vit.load_state_dict(tensors, strict=True)
 
     def _decode(self, structure: Tensor | None, last: Tensor | None) -> Output:
@@ -172,8 +172,8 @@ class OVSDINO(nn.Module):
         return Output(F.normalize(self.projector(features), dim=1), structure, None)
 
 
-def _resample(positions: Tensor, vit: nn.Module) -> Tensor:
-    """Return position embeddings for the ViT's own grid (bicubic with antialias, as timm does)."""
+def resample_positions(positions: Tensor, vit: nn.Module) -> Tensor:
+    """Return position embeddings [1, T, C] for the ViT's own grid (bicubic with antialias, as timm does)."""
     if positions.shape[1] == vit.pos_embed.shape[1]:  # type: ignore[index]
         return positions
     prefix = 0 if getattr(vit, "no_embed_class", False) else int(vit.num_prefix_tokens)  # type: ignore[arg-type]

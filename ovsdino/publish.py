@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ovsdino.checkpoint import WEIGHTS, CheckpointInfo, read_info, read_tensors, write_checkpoint
+from ovsdino.window import at_window
 from ovsdino_runtime.errors import CheckpointError, OutputError
 
 # An absolute path, or one from a home or parent folder: everything before its last part is private.
@@ -43,6 +44,7 @@ def publish(
     license: str,
     backbone_source: str | None = None,
     half: bool = True,
+    window_px: int | None = None,
 ) -> Published:
     """Write a checkpoint as others may have it.
 
@@ -53,13 +55,16 @@ def publish(
         license: terms of the weights.
         backbone_source: where others find the backbone's weights; needed where the training read a file.
         half: whether kernels and matrices are stored in FP16, see `write_checkpoint`.
+        window_px: for windows of which size, see `at_window`; by default those of the training.
 
     Raises:
-        CheckpointError: the checkpoint is broken, others could not find its backbone, or a weight
-            exceeds FP16's range.
+        CheckpointError: the checkpoint is broken, others could not find its backbone, a weight exceeds
+            FP16's range, or the backbone's patch does not divide the window.
         OutputError: `out` exists or cannot be written.
     """
     info, tensors = read_info(checkpoint), read_tensors(checkpoint)
+    if window_px is not None:
+        info, tensors = at_window(info, tensors, window_px)
     removed: set[str] = set()
     shared = replace(
         info,

@@ -28,6 +28,12 @@ def publish(
         typer.Option(help="Where others find the backbone: hub:OWNER/REPO[/FILE]."),
     ] = None,
     precision: Annotated[Stored, typer.Option(help="Precision on disk.")] = Stored.float16,
+    window_px: Annotated[
+        Optional[int],  # noqa: UP045 - typer reads this at run time on Python 3.10
+        typer.Option(
+            min=1, help="Make it a model for windows of this size; without: of those it was trained on."
+        ),
+    ] = None,
 ) -> None:
     """Write a checkpoint as others may have it: half the size, named, with its terms and no local paths."""
     with needing("train", "publishing"):
@@ -40,6 +46,7 @@ def publish(
         license=license,
         backbone_source=backbone_source,
         half=precision is Stored.float16,
+        window_px=window_px,
     )
     typer.echo(f"{out}: {written.tensors} tensors, {written.bytes / 1e6:.1f} MB, {name}, {license}")
     for removed in written.removed:

@@ -10,13 +10,14 @@ from torch import Tensor
 from ovsdino.backbone_weights import BackboneWeights
 from ovsdino.checkpoint import CheckpointInfo, read_info, read_tensors, trained_tensors
 from ovsdino.model import OVSDINO
+from ovsdino.window import at_window
 from ovsdino_runtime.errors import CheckpointError
 
 
 def start_from(
     checkpoint: Path, model: OVSDINO, weights: BackboneWeights | None, text_model: str = ""
 ) -> str:
-    """Give a model all weights of a checkpoint, heads and scalars included.
+    """Give a model all weights of a checkpoint, heads and scalars included, whatever its windows' size.
 
     Args:
         checkpoint: what a training wrote, or a published one.
@@ -51,6 +52,8 @@ def start_from(
             f"{checkpoint} lacks {len(missing)} weights of this model, as {missing[0]}; train the model it "
             f"is of: {_described(info)}"
         )
+    window_px = model.config.window_px
+    _, tensors = at_window(info, tensors, window_px)
     for name, place in places.items():
         if place.shape != tensors[name].shape:
             raise CheckpointError(
@@ -64,7 +67,8 @@ def start_from(
         )
     for name, place in places.items():
         _copy(place, tensors[name])
-    return f"starting from all {len(places)} trained weights of {checkpoint}"
+    former = f", for windows of {info.model.window_px} px" if info.model.window_px != window_px else ""
+    return f"starting from all {len(places)} trained weights of {checkpoint}{former}"
 
 
 def _same_backbone(checkpoint: Path, info: CheckpointInfo, weights: BackboneWeights | None) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, VOCABULARY, new_bundle
+from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, VOCABULARY
+from ovsdino_runtime.bundle_writing import new_bundle
 from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable
 from ovsdino_runtime.manifest import BackboneInfo, Manifest, TensorSpec
 

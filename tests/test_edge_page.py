@@ -1,4 +1,4 @@
-"""What docs/edge.md tells people to type exists, and it does not claim what has not happened."""
+"""What docs/edge.md tells people to type exists, and its figures are the gates'."""
 
 from __future__ import annotations
 

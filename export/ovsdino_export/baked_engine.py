@@ -23,7 +23,14 @@ from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import require_writable, write_engine
 from ovsdino_export.engine_attempt import Verdict, attempt, workshop
 from ovsdino_export.light_graph import load_light
-from ovsdino_export.verify import SCENES, golden_windows, labels_agreement, run_onnx, scores_agreement
+from ovsdino_export.verify import (
+    SCENES,
+    classes_agreement,
+    golden_windows,
+    labels_agreement,
+    run_onnx,
+    scores_agreement,
+)
 from ovsdino_runtime.engines import EngineFile, engine_name
 from ovsdino_runtime.errors import ExportError, ParityError
 from ovsdino_runtime.files import sha256_of
@@ -127,7 +134,9 @@ def build_baked_engine(
         if outputs.shape != wanted.shape:
             return {}, [f"its output is {outputs.shape} where {source} gives {wanted.shape}"]
         if np.issubdtype(wanted.dtype, np.integer):
-            return labels_agreement(wanted, outputs, gate, None if leads is None else leads[which])
+            share, missed = labels_agreement(wanted, outputs, gate, None if leads is None else leads[which])
+            by_class, lost = classes_agreement(wanted, outputs.astype(wanted.dtype))
+            return share | by_class, missed + lost
         return scores_agreement(wanted.astype(np.float32), outputs.astype(np.float32), gate)
 
     tried = attempt(shop, baked.file, baked.islands, proof.inputs, judge, options, progress)

@@ -20,6 +20,7 @@ from ovsdino_export.operators import check_file, resize_scale
 from ovsdino_export.verify import leads_of
 from ovsdino_runtime.backends import NoBackend
 from ovsdino_runtime.background import Background
+from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import ExportError
 from ovsdino_runtime.files import atomic_file
 from ovsdino_runtime.queries import ClassQuery
@@ -49,11 +50,11 @@ class Asked:
         return tuple(len(query.prompts) for query in self.queries)
 
 
-def asked_of(graph: Graph, classes: Sequence[str], background: Background) -> Asked:
-    """Return classes with the embeddings of a graph's bundle.
+def asked_of(bundle: Bundle, classes: Sequence[str], background: Background) -> Asked:
+    """Return classes with a bundle's embeddings.
 
     Args:
-        graph: names the bundle.
+        bundle: the bundle.
         classes: as `ovsdino-run --classes` takes them.
         background: what is none of the classes; a last class, or left out.
 
@@ -65,7 +66,7 @@ def asked_of(graph: Graph, classes: Sequence[str], background: Background) -> As
         raise ExportError(
             "a threshold cannot be baked into a graph; name the background's stuff as in sky|wall, or none"
         )
-    question: Question = Segmenter(graph.bundle, NoBackend()).ask(classes, background)
+    question: Question = Segmenter(bundle, NoBackend()).ask(classes, background)
     queries = tuple(
         ClassQuery(label=name, prompts=tuple(prompts)) for name, prompts in question.by_class.items()
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from tqdm import tqdm
 
-from ovsdino_export.half_arithmetic import plain_session, rounded
+from ovsdino_export.half_arithmetic import plain_session, rounded, run_plain
 from ovsdino_export.typed_graph import VIEWS, float_inputs, float_types, with_plain_weights
 
 _FLOAT = int(TensorProto.FLOAT)
@@ -46,15 +46,15 @@ def calibrate(model: onnx.ModelProto, windows: NDArray[np.uint8]) -> tuple[Recor
 
     Raises:
         ExportError: the graph does not load.
+        InferenceError: it does not run, as for lack of memory.
     """
     watched, names = _instrumented(with_plain_weights(model))
     session = plain_session(watched)
-    source = session.get_inputs()[0].name
     wanted = [item.name for item in session.get_outputs()]
     largest: dict[str, float] = {}
     disturbance: dict[str, float] = {}
     for window in tqdm(windows, "calibrating", unit="window", leave=False, delay=1):
-        found = dict(zip(wanted, session.run(wanted, {source: window[None]}), strict=True))
+        found = dict(zip(wanted, run_plain(session, wanted, window), strict=True))
         for index, (node, _) in enumerate(names):
             peak = float(found[f"{_LARGEST}_{index}"])
             largest[node] = float(np.maximum(largest.get(node, 0.0), peak))  # NaN stays

@@ -20,7 +20,12 @@ from ovsdino.text import (
 )
 from ovsdino.text_map import mapped
 from ovsdino_export.baked import BakedClasses
-from ovsdino_runtime.background import Background, background_query
+from ovsdino_runtime.background import (
+    Background,
+    background_notes,
+    background_query,
+    require_one_background,
+)
 from ovsdino_runtime.embeddings import EmbeddingTable, Vectors
 from ovsdino_runtime.errors import ExportError, VocabularyError
 from ovsdino_runtime.vocabulary import IMAGENET_TEMPLATES, resolve, vocabularies, vocabulary
@@ -154,6 +159,15 @@ def baked_classes(
         open_vocabulary=table is None,
         trained=info.trained_names,
     )
+    if rest is not None:
+        require_one_background([query.label for query in resolution.queries])
+    more_notes = background_notes(
+        background,
+        resolution.queries,
+        known,
+        open_vocabulary=table is None,
+        trained=info.trained_names,
+    )
     queries = resolution.queries if rest is None else (*resolution.queries, rest)
     prompts = [name for query in queries for name in query.prompts]
     if table is not None:
@@ -164,7 +178,8 @@ def baked_classes(
         )
         _check_size(vectors.shape[1], info)
         vectors = vectors if text_map is None else mapped(text_map, vectors)
-    return BakedClasses(queries=queries, embeddings=np.asarray(vectors, dtype=np.float32)), resolution.notes
+    baked = BakedClasses(queries=queries, embeddings=np.asarray(vectors, dtype=np.float32))
+    return baked, (*resolution.notes, *more_notes)
 
 
 def _trained_beside(wanted: Sequence[str], source: TextSource, trained: Sequence[str]) -> tuple[str, ...]:

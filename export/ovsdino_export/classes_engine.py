@@ -13,6 +13,7 @@ from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.bundle_baking import Asked, asked_of, bake, expected_leads, expected_outputs
 from ovsdino_export.dry_run import Plan, nameless_engine, plan_build
+from ovsdino_export.engine import require_writable
 from ovsdino_export.engine_attempt import workshop
 from ovsdino_export.graph_source import Graph, Widening, graphs_of
 from ovsdino_export.planned_graph import planned_graph
@@ -21,7 +22,7 @@ from ovsdino_export.verify import load_golden
 from ovsdino_runtime.background import Background
 from ovsdino_runtime.bundle import GOLDEN, Bundle
 from ovsdino_runtime.engines import EngineFile
-from ovsdino_runtime.errors import ParityError
+from ovsdino_runtime.errors import OutputError, ParityError
 from ovsdino_runtime.files import atomic_file
 
 
@@ -57,12 +58,15 @@ def build_classes_engine(
         OutputError: a file cannot be written.
     """
     progress = progress or Silent()
-    workshop()  # what is missing is said before anything is written
+    workshop()  # what is missing or mistyped is said before minutes are spent
+    asked = asked_of(bundle, classes, background)
+    require_writable(out.parent)
+    if out.is_dir():
+        raise OutputError(f"cannot write {out}: it is a folder; name another file")
     missed: ParityError | None = None
     with graphs_of(bundle, options.precision, progress.step) as graphs:
         widening = Widening(graphs)
         for graph in widening:
-            asked = asked_of(graph, classes, background)
             try:
                 # What an earlier build left at `out` stays until this one is proven.
                 with atomic_file(out) as staged:
@@ -92,8 +96,9 @@ def plan_classes_engine(
         VocabularyError, ExportError: as `build_classes_engine`.
         BackendUnavailable, OutputError: as `planned_graph`.
     """
+    asked = asked_of(bundle, classes, background)
     with planned_graph(bundle, options.precision, progress) as graph, tempfile.TemporaryDirectory() as folder:
-        path = bake(graph, asked_of(graph, classes, background), output, Path(folder) / out.name)
+        path = bake(graph, asked, output, Path(folder) / out.name)
         baked: BakedFile = read_baked(path)
         target = out.with_name(f"{out.stem}-{nameless_engine(options.precision)}")
         return plan_build(path, baked.islands, options, target, source=out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine_attempt import Attempt, Judge, Verdict, attempt, workshop
-from ovsdino_export.graph_source import Graphs, Widening, graphs_of
+from ovsdino_export.graph_source import Graph, Graphs, Widening, graphs_of
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime import __version__
 from ovsdino_runtime.bundle import GOLDEN, Bundle
@@ -29,6 +30,8 @@ from ovsdino_runtime.errors import OutputError, ParityError
 from ovsdino_runtime.files import atomic_file, ensure_folder, sha256_of
 from ovsdino_runtime.metrics import GATES, agreement
 from ovsdino_runtime.sidecar import Machine, Sidecar
+
+_MARGIN_BYTES = 1 << 20  # sidecar and manifest
 
 
 def build_engine(
@@ -71,6 +74,7 @@ def build_engine(
             failures = tried.failures
             if not failures:
                 progress.step("writing the engine")
+                _require_room(writable_folder(bundle), tried, graph)
                 kept = graph.kept()
                 path = writable_folder(kept.bundle) / engine_name(shop.machine, options.precision)
                 # Recorded first: an engine that nobody may load must not appear.
@@ -143,6 +147,22 @@ def write_engine(
         )
         staged_sidecar.write_text(sidecar.to_json(), encoding="utf-8")
     return EngineFile(path=path, sidecar=sidecar)
+
+
+def _require_room(folder: Path, proven: Attempt, graph: Graph) -> None:
+    """Let a bundle not be given the graph of an engine for which there is no room then.
+
+    Raises:
+        OutputError: the disk has too little left for both.
+    """
+    derived = [] if graph.derived is None else graph.path.parent.iterdir()
+    needed = len(proven.plan) + sum(item.stat().st_size for item in derived) + _MARGIN_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"the engine needs {needed / 1e6:.0f} MB in {folder}, where {free / 1e6:.0f} MB are free; make "
+            "room there; nothing was written"
+        )
 
 
 def require_writable(*folders: Path) -> None:

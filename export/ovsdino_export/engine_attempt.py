@@ -125,12 +125,12 @@ def attempt(
 def _held_against(judge: Judge, engine: TrtEngine, inputs: NDArray[np.generic]) -> Verdict:
     """Return the verdict on every input alone, and what is missed in a full batch, in whatever place.
 
-    A batch size may have kernels of its own, so the usual and the largest one are filled with the inputs,
-    repeated. Everything runs twice: what a recorded CUDA graph gives is what is judged.
+    A batch size may have kernels of its own, so batches of the usual and the largest one are filled with all
+    inputs, some repeated. Everything runs twice: what a recorded CUDA graph gives is what is judged.
     """
     parity: Mapping[str, float] = {}
     for size in _batches(engine):
-        which = np.arange(len(inputs) if size == 1 else size) % len(inputs)
+        which = np.arange(-(-len(inputs) // size) * size) % len(inputs)
         parts = np.split(which, len(which) // size)
         engine.run(inputs[parts[0]])
         found, failures = judge(np.concatenate([engine.run(inputs[part]) for part in parts]), which)

@@ -27,6 +27,13 @@ def engine_lines(engine: EngineFile) -> list[str]:
     ]
     if share is not None:
         lines.insert(2, f"TensorRT's inspector: {share:.0%} of the engine's layers touch FP16")
+    asked, seen = len(sidecar.built.get("class_names", ())), sidecar.parity.get("classes_seen")
+    if seen == 1 and asked > 1:
+        lines.append(
+            f"weak evidence: on the inputs of this proof one of the {asked} classes covers all, so that an "
+            "engine that always gives it would have passed; look at its labels on a picture, or build "
+            "--output scores"
+        )
     return lines
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,7 +17,8 @@ from ovsdino_export.operators import check_file
 from ovsdino_export.precision import HalfGraph, half_graph
 from ovsdino_export.steps import Progress, silent
 from ovsdino_runtime.builtin import command_on
-from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle, revised_bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_FP16, Bundle
+from ovsdino_runtime.bundle_writing import require_revisable, revised_bundle
 from ovsdino_runtime.errors import ExportError, OutputError
 
 PRECISION = "fp16"
@@ -118,11 +118,13 @@ def write_fp16(
         ParityError, ExportError, ImageError, BundleError: as `derive_fp16`.
         OutputError: the bundle cannot be replaced.
     """
+    folder = bundle.path.absolute()  # the current folder may be the one that is replaced
+    require_revisable(bundle, IMAGE_GRAPH_FP16)
     half = derive_fp16(bundle, pictures, fp32_ops=fp32_ops, fp32_nodes=fp32_nodes, progress=progress)
     progress("writing the bundle")
     with _revised(bundle, half.record()) as staged:
         save_fp16(half, staged / IMAGE_GRAPH_FP16)
-    return Bundle.open(bundle.path), half
+    return Bundle.open(folder), half
 
 
 def save_fp16(half: HalfGraph, path: Path) -> None:
@@ -146,6 +148,7 @@ def add_fp16(bundle: Bundle, path: Path, record: Mapping[str, Any]) -> Bundle:
     Raises:
         OutputError: the bundle cannot be replaced.
     """
+    folder = bundle.path.absolute()  # as in `write_fp16`
     with _revised(bundle, record) as staged:
         try:
             for source in filter(Path.is_file, (path.with_name(name) for name in _FILES)):
@@ -155,24 +158,8 @@ def add_fp16(bundle: Bundle, path: Path, record: Mapping[str, Any]) -> Bundle:
                 f"cannot write {IMAGE_GRAPH_FP16} into {bundle.path}: {error.strerror or error}; make room "
                 "there"
             ) from error
-    return Bundle.open(bundle.path)
+    return Bundle.open(folder)
 
 
 def _revised(bundle: Bundle, record: Mapping[str, Any]) -> AbstractContextManager[Path]:
-    precisions = {**bundle.manifest.precisions, PRECISION: dict(record)}
-    return revised_bundle(bundle, without=_FILES, precisions=precisions)
-
-
-def require_replaceable(bundle: Bundle) -> None:
-    """Let no graph be derived, which takes minutes, for a bundle that could not keep it.
-
-    Raises:
-        OutputError: the bundle's folder, or the one that it lies in, cannot be written to.
-    """
-    folder = bundle.path.absolute()
-    for place in (folder.parent,) if folder.is_symlink() else (folder.parent, folder):
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise OutputError(
-                f"{IMAGE_GRAPH_FP16} is to be derived for {bundle.path}, but {place} cannot be written to; "
-                "make it writable, or work on a copy where you may write"
-            )
+    return revised_bundle(bundle, without=_FILES, precisions={PRECISION: record})

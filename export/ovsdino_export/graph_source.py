@@ -17,8 +17,9 @@ from ovsdino_export.scratch import no_room
 from ovsdino_export.steps import Progress, silent
 from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
+from ovsdino_runtime.bundle_writing import require_revisable
 from ovsdino_runtime.engines import GRAPHS, graph_files
-from ovsdino_runtime.errors import BackendUnavailable, ExportError, OutputError, ParityError
+from ovsdino_runtime.errors import BackendUnavailable, ExportError, InferenceError, OutputError
 from ovsdino_runtime.sidecar import Precision
 
 WIDENINGS = 3  # how often a missed gate is answered with more FP32 islands
@@ -144,12 +145,11 @@ def _derived(bundle: Bundle, widen: int, folders: ExitStack, progress: Progress,
     from ovsdino_export.fp16 import (  # noqa: PLC0415 - FP32 needs none of it
         derive_fp16,
         islands_of,
-        require_replaceable,
         save_fp16,
     )
 
     if to_keep:
-        require_replaceable(bundle)
+        require_revisable(bundle, IMAGE_GRAPH_FP16)
     try:
         half = derive_fp16(bundle, kept=islands_of(bundle), widen=widen, progress=progress)
     except BackendUnavailable as error:
@@ -212,12 +212,12 @@ class Widening:
         """Yield the graphs; an error of the first one is raised, of a later one it ends the row.
 
         Raises:
-            ExportError, BackendUnavailable, OutputError: the first graph cannot be had.
+            ExportError, BackendUnavailable, InferenceError, OutputError: the first graph cannot be had.
         """
         while self.tried <= WIDENINGS:
             try:
                 graph = self._graphs(self.tried)
-            except (OutputError, BackendUnavailable, ParityError) as error:
+            except (OutputError, BackendUnavailable, InferenceError, ExportError) as error:
                 if not self.tried:
                     raise
                 self.stopped = f" (wider islands cannot be had: {error})"

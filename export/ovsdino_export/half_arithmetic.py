@@ -8,6 +8,7 @@ accumulates in FP32 and stores FP16; sums inside an operator are therefore as wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,23 @@ def plain_session(model: onnx.ModelProto) -> Any:
             ) from error
 
 
+def run_plain(session: Any, wanted: Sequence[str] | None, window: NDArray[np.generic]) -> list[Any]:
+    """Return what a session of `plain_session` gives for one window; None wants all.
+
+    Raises:
+        InferenceError: ONNX Runtime fails, as for lack of memory.
+    """
+    try:
+        results: list[Any] = session.run(wanted, {session.get_inputs()[0].name: window[None]})
+    except Exception as error:  # as above
+        first = (str(error) or repr(error)).splitlines()[0]
+        raise InferenceError(
+            f"ONNX Runtime failed on the graph: {first}; where that is for lack of memory, derive it on a "
+            "larger machine"
+        ) from error
+    return results
+
+
 class HalfBackend:
     """The image graph in emulated FP16.
 
@@ -109,7 +127,6 @@ class HalfBackend:
     def __init__(self, model: onnx.ModelProto) -> None:
         """Prepare an FP16 graph; see `rounding_twin` for the errors."""
         self._session = plain_session(rounding_twin(model))
-        self._input = self._session.get_inputs()[0].name
 
     def features(self, windows: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return what the graph gives for some windows, one at a time, float32.
@@ -117,14 +134,7 @@ class HalfBackend:
         Raises:
             InferenceError: ONNX Runtime fails.
         """
-        results = []
-        for window in windows:
-            try:
-                (result,) = self._session.run(None, {self._input: window[None]})
-            except Exception as error:  # as above
-                first = (str(error) or repr(error)).splitlines()[0]
-                raise InferenceError(f"{self.name} failed: {first}") from error
-            results.append(result)
+        results = [run_plain(self._session, None, window)[0] for window in windows]
         return np.concatenate(results).astype(np.float32)
 
 

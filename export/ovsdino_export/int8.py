@@ -13,10 +13,12 @@ from ovsdino_export.large_graph import save_proto
 from ovsdino_export.operators import check_onnx_runtime_file
 from ovsdino_export.steps import Progress, silent
 from ovsdino_export.typed_graph import with_plain_weights
-from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_INT8, Bundle, revised_bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH, IMAGE_GRAPH_INT8, Bundle
+from ovsdino_runtime.bundle_writing import require_revisable, revised_bundle
 from ovsdino_runtime.errors import ExportError
 
 PRECISION = "int8"
+_FILES = (IMAGE_GRAPH_INT8, f"{IMAGE_GRAPH_INT8}.data")  # the second where the weights are too many
 
 
 def write_int8(
@@ -45,15 +47,16 @@ def write_int8(
         raise ExportError(
             "INT8 is proven on pictures, and none is given; name some that the model will see with --images"
         )
+    folder = bundle.path.absolute()  # the current folder may be the one that is replaced
+    require_revisable(bundle, IMAGE_GRAPH_INT8)
     model = with_plain_weights(onnx.load(bundle.file(IMAGE_GRAPH)))
     kept = kept_by_name(model, fp32_nodes)
     progress("windows in FP32")
     evidence = evidence_of(bundle, pictures)
     made = integer_graph(model, evidence, window_px=bundle.manifest.window_px, kept=kept, progress=progress)
     progress("writing the bundle")
-    precisions = {**bundle.manifest.precisions, PRECISION: made.record()}
-    data = f"{IMAGE_GRAPH_INT8}.data"
-    with revised_bundle(bundle, without=(IMAGE_GRAPH_INT8, data), precisions=precisions) as staged:
+    precisions = {PRECISION: made.record()}
+    with revised_bundle(bundle, without=_FILES, precisions=precisions) as staged:
         save_proto(made.model, staged / IMAGE_GRAPH_INT8)
         check_onnx_runtime_file(staged / IMAGE_GRAPH_INT8)
-    return Bundle.open(bundle.path), made
+    return Bundle.open(folder), made

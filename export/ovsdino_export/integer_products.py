@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tqdm import tqdm
 
-from ovsdino_export.half_arithmetic import plain_session
+from ovsdino_export.half_arithmetic import plain_session, run_plain
 from ovsdino_export.scratch import scratch_folder
 from ovsdino_runtime.errors import ExportError
 
@@ -97,10 +97,9 @@ def rounding_errors(model: onnx.ModelProto, windows: NDArray[np.uint8]) -> Mappi
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in taken
     )
     session = plain_session(watched)
-    source = session.get_inputs()[0].name
     worst = dict.fromkeys((node.name for node in chosen), 0.0)
     for window in tqdm(windows, "products in INT8", unit="window", leave=False, delay=1):
-        seen = dict(zip(taken, session.run(taken, {source: window[None]}), strict=True))
+        seen = dict(zip(taken, run_plain(session, taken, window), strict=True))
         for node in chosen:
             matrix = numpy_helper.to_array(weights[node.input[1]]).astype(np.float32)
             error = _relative_error(seen[node.input[0]], matrix)

@@ -75,8 +75,8 @@ def check_graph(model: onnx.ModelProto, precision: Precision, islands: Collectio
         return
     if not half:
         raise ExportError(
-            "FP16 was asked for, but the graph computes nothing in it; derive an FP16 graph with "
-            "`ovsdino-export fp16`, or pass --fp32"
+            "FP16 was asked for, but the graph computes nothing in it; pass --fp32, derive a bundle's graph "
+            "with `ovsdino-export fp16`, or bake classes into it with `ovsdino-export trt BUNDLE --classes …`"
         )
     _refuse("the graph", "FP32", "FP16", [name for name in full if name not in islands])
 

@@ -24,7 +24,8 @@ from ovsdino_export.trace import save, trace
 from ovsdino_export.verify import golden_windows, save_golden, verify_features
 from ovsdino_runtime import __version__
 from ovsdino_runtime.backends.ort import import_onnxruntime
-from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, TEXT_MAP, VOCABULARY, Bundle, new_bundle
+from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, TEXT_MAP, VOCABULARY, Bundle
+from ovsdino_runtime.bundle_writing import new_bundle
 from ovsdino_runtime.errors import ExportError
 from ovsdino_runtime.manifest import BackboneInfo, Manifest, TensorSpec
 

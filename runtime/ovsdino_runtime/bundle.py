@@ -12,21 +12,15 @@ golden.npz       input windows and the features PyTorch gave for them
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovsdino_runtime.embeddings import EmbeddingTable
-from ovsdino_runtime.errors import BundleError, OutputError
-from ovsdino_runtime.files import NPZ_DAMAGE, atomic_folder, sha256_of
+from ovsdino_runtime.errors import BundleError
+from ovsdino_runtime.files import NPZ_DAMAGE, sha256_of
 from ovsdino_runtime.manifest import FileEntry, Manifest
 
 MANIFEST = "manifest.json"
@@ -147,70 +141,6 @@ class Bundle:
                 f"the manifest says {self.manifest.embedding_dim}; export the bundle again"
             )
         return table
-
-
-@contextmanager
-def new_bundle(target: Path, manifest: Manifest, *, keep_engines: bool = False) -> Iterator[Path]:
-    """Yield an empty folder; what is in it when the block ends becomes the bundle `target`.
-
-    Files are hashed into the manifest, which is written last; then the folder takes its place in one
-    step. If the block raises, nothing is left behind and an earlier bundle stays as it was.
-
-    Args:
-        target: the bundle's folder.
-        manifest: all of the manifest but its list of files.
-        keep_engines: whether an earlier bundle's engines, which no manifest lists, stay.
-
-    Raises:
-        OutputError: `target` exists and is no bundle, or cannot be written.
-    """
-    if target.exists() and not (target / MANIFEST).is_file() and not _is_empty_folder(target):
-        raise OutputError(f"{target} exists and is no bundle; choose another folder or remove it")
-    with atomic_folder(target) as staged:
-        yield staged
-        files = {
-            item.relative_to(staged).as_posix(): FileEntry(sha256=sha256_of(item), bytes=item.stat().st_size)
-            for item in sorted(staged.rglob("*"))
-            if item.is_file()
-        }
-        complete = dataclasses.replace(manifest, files=files)
-        (staged / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
-        if keep_engines and (target / ENGINES).is_dir():
-            shutil.copytree(target / ENGINES, staged / ENGINES, copy_function=_link)
-
-
-@contextmanager
-def revised_bundle(bundle: Bundle, *, without: Collection[str] = (), **changes: Any) -> Iterator[Path]:
-    """Yield a folder with the bundle's files, to add to; then it takes the bundle's place.
-
-    As with `new_bundle` all of it happens or nothing. Engines that a device built beside the bundle stay.
-
-    Args:
-        bundle: the bundle.
-        without: files to leave out; one that is to be written anew must be among them.
-        changes: new values of the manifest's fields.
-
-    Raises:
-        OutputError: the folder above the bundle cannot be written to.
-    """
-    manifest = dataclasses.replace(bundle.manifest, files={}, **changes)
-    with new_bundle(bundle.path, manifest, keep_engines=True) as staged:
-        for name in sorted(set(bundle.manifest.files) - set(without)):
-            _link(bundle.path / name, staged / name)
-        yield staged
-
-
-def _link(source: Path | str, target: Path | str) -> None:
-    """Have a file in a second place without copying it, where the file system can."""
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
 
 
 def _verify(folder: Path, name: str, entry: FileEntry) -> None:

@@ -9,7 +9,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -101,10 +101,14 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, *, last: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Yield a new folder to fill; when the block ends well, it takes the place of `target`.
 
     An existing `target` is moved aside first and put back if the last step fails.
+
+    Args:
+        target: the folder.
+        last: what to add to the new folder in the end, with permissions as they are.
 
     Raises:
         OutputError: the parent or what goes into the folder cannot be written.
@@ -121,28 +125,30 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         yield staged
         for item in (staged, *staged.rglob("*")):  # some writers keep what they write to themselves
             _open_up(item)
+        if last is not None:
+            last(staged)
         _swap(staged, target)
-    except OSError as error:
+    except (OSError, shutil.Error) as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
 def _swap(staged: Path, target: Path) -> None:
+    """Put a folder in another's place; whatever interrupts that, one of both is there."""
     if not target.exists():
         staged.replace(target)
         return
     aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+    old = aside / "old"
     try:
-        target.replace(aside / "old")
-        try:
-            staged.replace(target)
-        except OSError:
-            (aside / "old").replace(target)
-            raise
+        target.replace(old)
+        staged.replace(target)
     except OSError as error:
         raise OutputError(f"cannot replace {target}: {error.strerror}") from error
     finally:
+        if old.exists() and not target.exists():
+            old.replace(target)
         shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -24,7 +24,8 @@ from ovsdino_bench.parity import Form, measure_parity
 from ovsdino_bench.recorded import Recorded
 from ovsdino_bench.ways import Way
 from ovsdino_runtime.backends.selection import open_backend
-from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle, new_bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
+from ovsdino_runtime.bundle_writing import new_bundle
 from ovsdino_runtime.errors import InferenceError
 from ovsdino_runtime.files import sha256_of
 from ovsdino_runtime.segmenter import Segmenter

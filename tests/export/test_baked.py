@@ -169,6 +169,7 @@ def test_a_graph_too_large_for_one_file_asks_for_a_folder(tiny_checkpoint, tmp_p
         (("car", "cars"), "none", "same class"),
         ((), "none", "empty"),
         (("car",), "threshold:0.2", "threshold cannot be baked"),
+        (("background=tree", "car"), "sky|wall", "the policy adds one of that name"),
     ],
 )
 def test_classes_that_make_no_sense_are_refused(

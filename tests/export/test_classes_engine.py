@@ -17,7 +17,8 @@ from ovsdino_export import cli
 from ovsdino_export.baked_engine import read_baked
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.bundle_baking import asked_of, bake, expected_outputs
-from ovsdino_export.classes_engine import build_classes_engine
+from ovsdino_export.classes_engine import build_classes_engine, proof_of
+from ovsdino_export.engine_report import engine_lines
 from ovsdino_export.graph_source import graph_of
 from ovsdino_export.verify import run_onnx
 from ovsdino_runtime.backends.selection import open_backend
@@ -46,7 +47,7 @@ def test_a_baked_bundle_gives_what_the_runtime_gives_for_a_window(
     bundle: Bundle, tmp_path: Path, output: str, classes: list[str]
 ) -> None:
     graph = graph_of(bundle, "fp32")
-    asked = asked_of(graph, classes, NONE)
+    asked = asked_of(graph.bundle, classes, NONE)
     path = bake(graph, asked, output, tmp_path / "cars.onnx")  # type: ignore[arg-type]
     found = run_onnx(path, WINDOWS)
     segmenter = Segmenter(bundle, open_backend(bundle, "cpu"))
@@ -71,20 +72,20 @@ def test_a_baked_bundle_gives_what_the_runtime_gives_for_a_window(
 
 def test_a_background_is_a_last_class_and_a_threshold_cannot_be_baked(bundle: Bundle, tmp_path: Path) -> None:
     graph = graph_of(bundle, "fp32")
-    asked = asked_of(graph, ["car"], parse_background("sky|wall"))
+    asked = asked_of(graph.bundle, ["car"], parse_background("sky|wall"))
     assert [query.label for query in asked.queries] == ["car", "background"]
     baked = read_baked(bake(graph, asked, "labels", tmp_path / "car.onnx"))
     assert baked.class_names == ("car", "background")
     assert set(np.unique(run_onnx(baked.path, WINDOWS))) <= {0, 1}
     with pytest.raises(ExportError, match="a threshold cannot be baked"):
-        asked_of(graph, ["car"], parse_background("threshold:0.2"))
+        asked_of(graph.bundle, ["car"], parse_background("threshold:0.2"))
     with pytest.raises(VocabularyError, match="spaceship"):
-        asked_of(graph, ["spaceship"], NONE)
+        asked_of(graph.bundle, ["spaceship"], NONE)
 
 
 def test_the_islands_of_an_fp16_graph_and_what_is_added_are_noted(bundle: Bundle, tmp_path: Path) -> None:
     graph = graph_of(bundle, "fp16")
-    baked = read_baked(bake(graph, asked_of(graph, CLASSES, NONE), "labels", tmp_path / "cars.onnx"))
+    baked = read_baked(bake(graph, asked_of(graph.bundle, CLASSES, NONE), "labels", tmp_path / "cars.onnx"))
     names = {island["node"] for island in baked.islands}
     assert names >= {island["node"] for island in graph.islands}
     added = [node.name for node in onnx.load(baked.path).graph.node if node.name.startswith("Baked")]
@@ -114,6 +115,36 @@ def test_every_release_builds_an_engine_of_classes_held_against_pytorch_s_featur
     assert engine.sidecar.parity["label_agreement"] > 0.99
     assert any("cars" in note for note in notes)
     assert list(engine.sidecar.onnx) == ["cars.onnx"]
+    assert engine_lines(engine)[-1].startswith(
+        "weak evidence: on the inputs of this proof one of the 3 classes"
+    )
+
+
+def test_an_engine_that_always_gives_the_commonest_class_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    graph = graph_of(bundle, "fp32")
+    asked = asked_of(graph.bundle, ["building", "dog"], NONE)
+    proof = proof_of(graph, asked, "labels")
+    shares = np.array([(proof.outputs == number).mean() for number in range(2)])
+    assert shares.min() > 0.005
+    assert proof.leads is not None
+    monkeypatch.setattr(  # as where the gate on clear labels sees one class alone
+        "ovsdino_export.classes_engine.expected_leads",
+        lambda *arguments: np.where(proof.outputs == shares.argmax(), 1.0, 0.0),
+    )
+    trt.faults["compute"] = lambda batch: np.full((len(batch), 28, 28), shares.argmax(), np.int32)
+    with pytest.raises(ParityError, match=r"class \d is found on 0\.0% of its places"):
+        build_classes_engine(
+            bundle,
+            ["building", "dog"],
+            tmp_path / "cars.onnx",
+            output="labels",
+            background=NONE,
+            options=BuildOptions(precision="fp32"),
+        )
+    assert not list(tmp_path.glob("cars*"))
 
 
 def test_an_engine_of_classes_that_misses_the_gate_leaves_nothing(
@@ -161,13 +192,38 @@ def test_why_no_wider_islands_could_be_had_is_said_beside_the_gate_that_was_miss
     assert not list(tmp_path.glob("cars*"))
 
 
+@pytest.mark.parametrize(
+    ("classes", "out", "said"), [(["crs"], "a.onnx", "crs"), (["cars"], "f", "is a folder")]
+)
+def test_what_is_mistyped_is_said_before_a_graph_is_derived(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_bundle: Path,
+    classes: list[str],
+    out: str,
+    said: str,
+) -> None:
+    install(monkeypatch, tmp_path / "cache", "10.3")
+    (tmp_path / "f").mkdir()
+    monkeypatch.setattr("ovsdino_export.fp16.derive_fp16", lambda *given, **named: pytest.fail("derived"))
+    with pytest.raises((VocabularyError, OutputError), match=said):
+        build_classes_engine(
+            Bundle.open(tiny_bundle),
+            classes,
+            tmp_path / out,
+            output="labels",
+            background=NONE,
+            options=BuildOptions(precision="fp16"),
+        )
+
+
 def test_weights_too_large_for_one_file_are_refused_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Bundle
 ) -> None:
     monkeypatch.setattr("ovsdino_export.bundle_baking.EXTERNAL_DATA_BYTES", 1)
     graph = graph_of(bundle, "fp32")
     with pytest.raises(ExportError, match="too much for one ONNX file"):
-        bake(graph, asked_of(graph, CLASSES, NONE), "labels", tmp_path / "cars.onnx")
+        bake(graph, asked_of(graph.bundle, CLASSES, NONE), "labels", tmp_path / "cars.onnx")
     assert not list(tmp_path.glob("*cars*"))
 
 

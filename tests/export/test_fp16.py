@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +21,13 @@ from ovsdino_export import cli
 from ovsdino_export.evidence import evenly
 from ovsdino_export.fp16 import write_fp16
 from ovsdino_export.graph_source import graph_of, graphs_of
-from ovsdino_export.half_arithmetic import HalfBackend
+from ovsdino_export.half_arithmetic import HalfBackend, run_plain
 from ovsdino_export.islands import WIDENINGS
 from ovsdino_export.pipeline import export_onnx
 from ovsdino_export.typed_graph import casts_of
 from ovsdino_export.verify import load_golden
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_GRAPH_FP16, MANIFEST, Bundle
-from ovsdino_runtime.errors import ExportError, ParityError
+from ovsdino_runtime.errors import ExportError, InferenceError, ParityError
 from ovsdino_runtime.metrics import GATES, agreement
 
 if TYPE_CHECKING:
@@ -93,6 +94,24 @@ def test_deriving_it_again_replaces_it_and_keeps_what_a_device_built(bundle: Pat
     assert second.manifest.files[IMAGE_GRAPH] == first.manifest.files[IMAGE_GRAPH]
     assert second.manifest.files[IMAGE_GRAPH_FP16] != first.manifest.files[IMAGE_GRAPH_FP16]
     assert not any(name.startswith("engines") for name in second.manifest.files)
+
+
+def test_a_bundle_may_be_the_current_folder(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle)
+    found, _ = write_fp16(Bundle.open("."))
+    assert (found.path, found.has(IMAGE_GRAPH_FP16)) == (bundle, True)
+
+
+def test_a_lack_of_memory_is_one_line(bundle: Path) -> None:
+    class Session:
+        def get_inputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="image")]
+
+        def run(self, wanted: object, feeds: object) -> None:
+            raise Exception("std::bad_alloc\nand more")
+
+    with pytest.raises(InferenceError, match=r"failed on the graph: std::bad_alloc; .* on a larger machine$"):
+        run_plain(Session(), None, np.zeros((2, 2, 3), np.uint8))
 
 
 def test_a_wider_graph_lies_elsewhere_until_the_bundle_is_to_keep_it(bundle: Path) -> None:

@@ -19,7 +19,8 @@ from open_clip.model import CLIP, CustomTextCLIP
 from ovsdino.text import TextModel, encode_names
 from ovsdino_export import text as text_module
 from ovsdino_export.text import export_text_encoder, tokenizer_of
-from ovsdino_runtime.bundle import TEXT_GRAPH, TOKENIZER, Bundle, new_bundle
+from ovsdino_runtime.bundle import TEXT_GRAPH, TOKENIZER, Bundle
+from ovsdino_runtime.bundle_writing import new_bundle
 from ovsdino_runtime.errors import CheckpointError, ExportError, ParityError
 from ovsdino_runtime.text import TextEmbeddings
 from ovsdino_runtime.tokenizer import Tokenizer

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ovsdino_export.verify import (
+    classes_agreement,
     golden_windows,
     labels_agreement,
     leads_of,
@@ -186,3 +187,14 @@ def test_a_broken_golden_file_is_refused(tmp_path: Path, content: bytes) -> None
     (tmp_path / "golden.npz").write_bytes(content)
     with pytest.raises(BundleError, match="no golden windows"):
         load_golden(tmp_path / "golden.npz")
+
+
+def test_a_class_that_is_lost_fails_however_little_it_covers() -> None:
+    labels = np.zeros((2, 20, 20), np.int32)
+    labels[0, 0, :5] = 2  # 0.6 %
+    assert classes_agreement(labels, labels) == ({"classes_seen": 2, "class_agreement_min": 1}, [])
+    figures, failures = classes_agreement(labels, np.zeros_like(labels))
+    assert figures["class_agreement_min"] == 0
+    assert failures == ["class 2 is found on 0.0% of its places, at least half are needed"]
+    labels[0, 0, 3:] = 0  # 0.4 %: too few to say
+    assert classes_agreement(labels, np.zeros_like(labels))[1] == []

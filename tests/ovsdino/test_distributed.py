@@ -35,10 +35,10 @@ def options(world: World, out: str, *more: object) -> list[str]:
 
 
 def torchrun(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Start `ovsdino-train` as two processes of this machine."""
+    """Start `ovsdino-train` as two processes; without --, torchrun would ask what `--start` stands for."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.run(
-        [*launch, "-m", "ovsdino.cli", *arguments],
+        [*launch, "-m", "--", "ovsdino.cli", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -77,7 +77,8 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(world: World
 
 def test_every_trainable_parameter_is_used_with_a_teacher_too(world: World, tiny_sam: Path) -> None:
     """DDP stops with an error where a parameter has no gradient."""
-    more = ("--teacher", tiny_sam, "--trainable-blocks", 1, "--cache-views", 1)
+    begun = fit(world.config("begun", epochs=1, model={"backbone_trainable_blocks": 1})).last
+    more = ("--teacher", tiny_sam, "--trainable-blocks", 1, "--cache-views", 1, "--start", begun)
     done = torchrun(options(world, "two", *more))
     assert done.returncode == 0, done.stderr[-3000:]
     lines = curves(world.folder / "two")

@@ -192,3 +192,28 @@ def test_a_complete_checkpoint_needs_no_place_to_find_its_backbone(tmp_path: Pat
     assert info.backbone.source == "in the checkpoint"
     images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
     torch.testing.assert_close(loaded(images).embeddings, model(images).embeddings, atol=1e-2, rtol=0)
+
+
+def test_a_checkpoint_is_published_for_windows_of_another_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = OVSDINO(CONFIG_OF_MODEL).eval()
+    backbone = BackboneInfo(name="test_vit", source="random:3", fingerprint="0" * 64)
+    for complete in (True, False):
+        info = CheckpointInfo(model=CONFIG_OF_MODEL, backbone=backbone, complete=complete)
+        save_checkpoint(tmp_path / f"c{complete}", model, info)
+        publish(tmp_path / f"c{complete}", tmp_path / f"p{complete}", name="t", license="x", window_px=128)
+    loaded, info = load_checkpoint(tmp_path / "pTrue")
+    assert (info.model.window_px, loaded.config.window_px) == (128, 128)
+    assert read_info(tmp_path / "pFalse").model == info.model
+    before, after = model.state_dict(), loaded.state_dict()
+    changed = [name for name in before if before[name].shape != after[name].shape]
+    assert changed == ["backbone.vit.pos_embed"]
+    one = torch.full((1, 128, 128, 3), 90, dtype=torch.uint8)
+    assert loaded(one).embeddings.shape == model(one[:, :64, :64]).embeddings.shape
+
+
+def test_a_window_that_the_patch_does_not_divide_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="do not divide 100 px"):
+        publish(tmp_path / "c", tmp_path / "p", name="tiny", license="x", window_px=100)
+    assert not (tmp_path / "p").exists()

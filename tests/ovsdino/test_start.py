@@ -128,3 +128,14 @@ def test_a_model_that_learns_as_a_whole_begins_as_a_whole(world: World) -> None:
     learned = [name for name in first if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(first[name], second[name]) for name in learned)
     assert isinstance(read_info(last), CheckpointInfo)
+
+
+def test_windows_may_be_of_another_size(world: World) -> None:
+    begun = fit(world.config("small", epochs=1, model=SMALL)).last
+    said: list[str] = []
+    last = fit(going_on(world, begun, SMALL | {"window_px": 96}), say=said.append).last
+    assert any(line.endswith(f"weights of {begun}, for windows of 64 px") for line in said)
+    first, second = read_tensors(begun), read_tensors(last)
+    positions = "backbone.vit.pos_embed"
+    assert (first[positions].shape[1], second[positions].shape[1]) == (16, 36)
+    assert torch.equal(first["projector.weight"], second["projector.weight"])

@@ -16,15 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ovsdino_runtime.bundle import (
-    GOLDEN,
-    IMAGE_GRAPH,
-    MANIFEST,
-    VOCABULARY,
-    Bundle,
-    new_bundle,
-    revised_bundle,
-)
+from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, MANIFEST, VOCABULARY, Bundle
+from ovsdino_runtime.bundle_writing import new_bundle, require_revisable, revised_bundle
 from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable
 from ovsdino_runtime.errors import BundleError, OutputError
 from ovsdino_runtime.files import atomic_file, atomic_folder, sha256_of
@@ -216,13 +209,32 @@ def test_a_bundle_that_fails_to_be_written_leaves_the_earlier_one(copied: Path) 
 
 def test_a_new_bundle_replaces_an_earlier_one_whole(copied: Path) -> None:
     manifest = Bundle.open(copied).manifest
-    (copied / "left over").write_text("of the earlier one")
+    (copied / "engines").mkdir()
     graph, table = (copied / IMAGE_GRAPH).read_bytes(), (copied / VOCABULARY).read_bytes()
     with new_bundle(copied, manifest) as staged:
         (staged / IMAGE_GRAPH).write_bytes(graph)
         (staged / VOCABULARY).write_bytes(table)
     assert sorted(path.name for path in copied.iterdir()) == sorted([IMAGE_GRAPH, MANIFEST, VOCABULARY])
     assert Bundle.open(copied).embeddings().names
+
+
+def test_a_new_bundle_takes_nobodys_other_files(copied: Path) -> None:
+    manifest = Bundle.open(copied).manifest
+    (copied / "photos").mkdir()
+    with (
+        pytest.raises(OutputError, match=r"holds photos, .* would be lost; move it"),
+        new_bundle(copied, manifest),
+    ):
+        pass
+    assert (copied / "photos").is_dir()
+
+
+def test_a_damaged_bundle_may_be_written_anew(copied: Path) -> None:
+    manifest = Bundle.open(copied).manifest
+    (copied / MANIFEST).write_text("{")
+    with new_bundle(copied, manifest) as staged:
+        (staged / IMAGE_GRAPH).write_bytes(b"graph")
+    assert (copied / IMAGE_GRAPH).read_bytes() == b"graph"
 
 
 def test_a_folder_that_is_no_bundle_is_never_replaced(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -337,6 +349,71 @@ def test_a_revised_bundle_has_the_old_files_the_new_ones_and_the_engines_of_the_
     with revised_bundle(found, without=["new.bin"]) as staged:
         assert not (staged / "new.bin").exists()
     assert set(Bundle.open(folder).manifest.files) == set(opened.manifest.files)
+
+
+def test_a_revision_leaves_alone_what_people_keep_in_the_folder(tmp_path: Path, tiny_bundle: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (folder / "photos" / "raw").mkdir(parents=True)
+    (folder / "photos" / "raw" / "a.jpg").write_bytes(b"jpeg")
+    (folder / "run.sh").write_text("#!/bin/sh")
+    (folder / "run.sh").chmod(0o700)
+    (folder / "new.bin").write_bytes(b"older")
+    (folder / "latest").symlink_to("photos")
+    opened = Bundle.open(folder)
+    with revised_bundle(opened) as staged:
+        (staged / "new.bin").write_bytes(b"new")
+    assert (folder / "photos" / "raw" / "a.jpg").read_bytes() == b"jpeg"
+    assert (folder / "run.sh").stat().st_mode & 0o777 == 0o700
+    assert (folder / "latest").readlink() == Path("photos")
+    assert set(Bundle.open(folder).manifest.files) == {*opened.manifest.files, "new.bin"}
+
+
+def test_two_revisions_begun_from_one_state_both_stay(tmp_path: Path, tiny_bundle: Path) -> None:
+    opened = Bundle.open(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    for name in ("fp16", "int8"):
+        with revised_bundle(opened, precisions={name: {"casts": 3}}) as staged:
+            (staged / f"{name}.bin").write_bytes(b"new")
+    found = Bundle.open(opened.path).manifest
+    assert set(found.precisions) == {"fp16", "int8"}
+    assert set(found.files) == {*opened.manifest.files, "fp16.bin", "int8.bin"}
+
+
+def test_a_revision_of_a_bundle_that_was_replaced_meanwhile_is_refused(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    opened = Bundle.open(folder)
+    with revised_bundle(opened, without=(IMAGE_GRAPH,)) as staged:
+        (staged / IMAGE_GRAPH).write_bytes(b"another")
+    with pytest.raises(OutputError, match="replaced by another bundle meanwhile"), revised_bundle(opened):
+        pass
+
+
+def test_a_mounted_bundle_is_refused_before_minutes_are_spent(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle.open(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    require_revisable(bundle, "image.fp16.onnx")
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == bundle.path)
+    with pytest.raises(OutputError, match="mount the folder that it lies in"):
+        require_revisable(bundle, "image.fp16.onnx")
+
+
+def test_an_interrupted_swap_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").write_text("old")
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target == tmp_path / "folder" and (self / "new").exists():
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "folder") as staged:
+        (staged / "new").write_text("new")
+    assert [item.name for item in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "old").read_text() == "old"
 
 
 def test_a_revision_that_fails_changes_nothing(tmp_path: Path, tiny_bundle: Path) -> None:

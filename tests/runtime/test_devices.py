@@ -16,7 +16,8 @@ from ovsdino_runtime.backends import ort, selection
 from ovsdino_runtime.backends.devices import list_devices
 from ovsdino_runtime.backends.ort_binding import BoundSession
 from ovsdino_runtime.backends.selection import choose_backend
-from ovsdino_runtime.bundle import IMAGE_GRAPH_INT8, Bundle, revised_bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH_INT8, Bundle
+from ovsdino_runtime.bundle_writing import revised_bundle
 from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.segmenter import Segmenter
 from tests.standins.cuda_runtime import Error

@@ -13,16 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ovsdino_runtime import text as text_module
-from ovsdino_runtime.bundle import (
-    GOLDEN,
-    IMAGE_GRAPH,
-    TEXT_GRAPH,
-    TEXT_MAP,
-    TOKENIZER,
-    VOCABULARY,
-    Bundle,
-    new_bundle,
-)
+from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, TEXT_GRAPH, TEXT_MAP, TOKENIZER, VOCABULARY, Bundle
+from ovsdino_runtime.bundle_writing import new_bundle
 from ovsdino_runtime.embeddings import EmbeddingSet, EmbeddingTable, unit
 from ovsdino_runtime.errors import BackendUnavailable, BundleError, VocabularyError
 from ovsdino_runtime.files import user_cache

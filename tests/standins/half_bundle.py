@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle, new_bundle
+from ovsdino_runtime.bundle import IMAGE_GRAPH_FP16, Bundle
+from ovsdino_runtime.bundle_writing import new_bundle
 
 ISLAND = {"node": "Divide", "op": "Div", "reason": "the final normalisation"}
 
