@@ -20,12 +20,7 @@ from ovsdino.text import (
 )
 from ovsdino.text_map import mapped
 from ovsdino_export.baked import BakedClasses
-from ovsdino_runtime.background import (
-    Background,
-    background_notes,
-    background_query,
-    require_one_background,
-)
+from ovsdino_runtime.background import Background, background_notes, background_query
 from ovsdino_runtime.embeddings import EmbeddingTable, Vectors
 from ovsdino_runtime.errors import ExportError, VocabularyError
 from ovsdino_runtime.vocabulary import IMAGENET_TEMPLATES, resolve, vocabularies, vocabulary
@@ -159,8 +154,6 @@ def baked_classes(
         open_vocabulary=table is None,
         trained=info.trained_names,
     )
-    if rest is not None:
-        require_one_background([query.label for query in resolution.queries])
     more_notes = background_notes(
         background,
         resolution.queries,

@@ -166,19 +166,6 @@ def background_notes(
     return tuple(f"background: {note}" for note in notes)
 
 
-def require_one_background(names: Collection[str]) -> None:
-    """Let no class bear the name of what a policy adds.
-
-    Raises:
-        VocabularyError: one does.
-    """
-    if BACKGROUND in names:
-        raise VocabularyError(
-            f"a class is called {BACKGROUND!r} and the policy adds one of that name; "
-            "call it otherwise or use --background none"
-        )
-
-
 def names_by_hand(policy: Background) -> bool:
     """Return whether a person named what the background is, rather than took the list."""
     return policy.kind == "names" and policy.names != STUFF

@@ -22,11 +22,10 @@ from ovsdino_runtime.background import (
     background_query,
     names_by_hand,
     parse_background,
-    require_one_background,
 )
 from ovsdino_runtime.builtin import open_bundle
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import BundleError, InferenceError
+from ovsdino_runtime.errors import BundleError, InferenceError, VocabularyError
 from ovsdino_runtime.labels import argmax_labels, count_labels
 from ovsdino_runtime.preprocess import as_rgb, load_image, resize, resized_hw
 from ovsdino_runtime.text import TextEmbeddings
@@ -183,8 +182,11 @@ class Segmenter:
         if rest is not None:
             queries.append(rest)
         has_background = rest is not None or policy.threshold is not None
-        if has_background:
-            require_one_background(names)
+        if has_background and BACKGROUND in names:
+            raise VocabularyError(
+                f"a class is called {BACKGROUND!r} and the policy adds one of that name; "
+                "call it otherwise or use --background none"
+            )
         more_notes = background_notes(
             policy, resolution.queries, known, open_vocabulary=is_open, trained=self.text.trained
         )
