@@ -18,7 +18,7 @@ from ovsdino_bench.plain_json import finite
 from ovsdino_bench.results import BackendCounts, ImageResult, boundaries_of
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import DataError, ImageError
+from ovsdino_runtime.errors import DataError, ImageError, InferenceError
 from ovsdino_runtime.metrics import iou_per_class, mean_iou
 from ovsdino_runtime.segmenter import Question, Segmenter
 
@@ -184,6 +184,8 @@ def count_images(
             named = text if item.image.name in text else f"{item.image}: {text}"
             yield ImageResult(place=place, image=item.image.name, error=named)
             continue
+        except InferenceError as error:
+            raise InferenceError(f"{item.image}: {error}") from error
         yield ImageResult(
             place=place,
             image=item.image.name,

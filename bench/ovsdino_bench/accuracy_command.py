@@ -11,6 +11,7 @@ import typer
 
 from ovsdino_bench import options as o
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.files import prepare_target
 
 if TYPE_CHECKING:
     from ovsdino_bench.measured import CheckpointSource
@@ -138,6 +139,10 @@ def accuracy(
         raise typer.BadParameter("--counts is one file for one data set; --out takes several")
     if background is not None and not any(item.has_background for item in benchmarks):
         raise DataError(f"no data set here has a background class; leave out --background {background}")
+    prepare_target(counts)
+    for item in benchmarks:
+        for note in item.notes:
+            typer.echo(f"note: {note}", err=True)
     described = machine()
     measured = open_measured(bundle, source, device.value, precision.value, reference)
     if measured.note:

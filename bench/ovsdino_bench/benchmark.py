@@ -13,6 +13,7 @@ from ovsdino_bench.label_maps import ImageWithMap
 from ovsdino_runtime.background import BACKGROUND, parse_background
 from ovsdino_runtime.class_lists import vocabulary
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.queries import asked_name
 from ovsdino_runtime.segmenter import Question, Segmenter
 from ovsdino_runtime.vocabulary import Vocabulary
 
@@ -30,6 +31,8 @@ class Benchmark:
         classes: a benchmark's vocabulary, or names in the order of the places in the ground truth.
         published: how many images figures in the literature are over; 0 where nothing is published.
         left_out: images that lack a file and are not measured.
+        values: of own data the names in the order of the label values, those of no class included.
+        notes: what is to be known of the images.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Benchmark:
     classes: Vocabulary | tuple[str, ...]
     published: int = 0
     left_out: int = 0
+    values: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def has_background(self) -> bool:
@@ -131,7 +136,11 @@ def open_benchmark(name: str, folder: Path, *, partial: bool = False) -> Benchma
 
 
 def own_data(
-    source: str, images: Sequence[LabelledImage], names: Sequence[str], left_out: int = 0
+    source: str,
+    images: Sequence[LabelledImage],
+    names: Sequence[str],
+    left_out: int = 0,
+    notes: Sequence[str] = (),
 ) -> Benchmark:
     """Return pictures of one's own as something to measure.
 
@@ -140,6 +149,23 @@ def own_data(
         images: pictures with ground truth.
         names: in the order of the label values; `label=prompt|prompt`, `-` for values without a class.
         left_out: images that lack a file and are not among them.
+        notes: what is to be known of the images.
+
+    Raises:
+        DataError: a class is called background.
     """
     classes = tuple(name for name in names if not is_unlabelled(name))
-    return Benchmark(name=OWN_DATA, source=source, images=images, classes=classes, left_out=left_out)
+    if any(asked_name(name).strip().lower() == BACKGROUND for name in classes):
+        raise DataError(
+            f"{source} has a class called {BACKGROUND!r}, which is no thing to look for; write - for its "
+            "value, and it is not measured, or name what it shows, as in rest=sky|wall"
+        )
+    return Benchmark(
+        name=OWN_DATA,
+        source=source,
+        images=images,
+        classes=classes,
+        left_out=left_out,
+        values=tuple(names),
+        notes=tuple(notes),
+    )

@@ -37,7 +37,7 @@ def compare_files(before: Path, after: Path) -> tuple[list[dict[str, Any]], str]
     rows = _parity_rows(first, second)
     if not rows:
         raise DataError(f"{before} and {after} have no form in common; measure the same forms")
-    return rows, _parity_text(rows)
+    return rows, "\n".join([_parity_text(rows), *_other_facts(first, second)])
 
 
 def _parity_rows(before: Document, after: Document) -> list[dict[str, Any]]:
@@ -48,6 +48,16 @@ def _parity_rows(before: Document, after: Document) -> list[dict[str, Any]]:
         for item in after["forms"]
         if item["form"] in earlier
     ]
+
+
+def _other_facts(before: Document, after: Document) -> list[str]:
+    """Return a caution for what two reports of parity are not measured alike in."""
+    facts = {
+        "references": [item.get("reference", {}).get("sha256") for item in (before, after)],
+        "numbers of images": [item.get("images") for item in (before, after)],
+        "classes": [item["classes"] for item in (before, after)],
+    }
+    return [f"note: the two are of different {name}" for name, (one, other) in facts.items() if one != other]
 
 
 def _parity_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -71,6 +71,9 @@ class ImageCounts:
         return cls(names=tuple(map(str, names)), images=tuple(map(str, images)), counts=counts)
 
 
+LEAST_RUNS = 6  # samples from which an interval may tell a change from noise
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gain:
     """What changed from one model to another, in [0, 1] units.
@@ -79,15 +82,22 @@ class Gain:
         miou: mean IoU of both.
         interval_95: interval of the difference; both models see the same draws of frames.
         iou: by class, the difference; NaN where a class never occurs, as all three are where none does.
+        runs: how many samples the interval is of.
     """
 
     miou: tuple[float, float]
     interval_95: tuple[float, float]
     iou: dict[str, float]
+    runs: int
 
     @property
-    def beyond_noise(self) -> bool:
-        """Whether the interval excludes no change."""
+    def beyond_noise(self) -> bool | None:
+        """Whether the interval excludes no change; None where the samples are too few to tell.
+
+        Of k samples all lie on one side by chance once in 2^(k-1) times, which is 1 in 20 from six on.
+        """
+        if self.runs < LEAST_RUNS:
+            return None
         low, high = self.interval_95
         return low > 0 or high < 0
 
@@ -127,6 +137,7 @@ def gain(before: ImageCounts, after: ImageCounts, block: int) -> Gain:
         miou=(mean_iou(totals[0]), mean_iou(totals[1])),
         interval_95=miou_interval(sums[1], block=block, baseline=sums[0]),
         iou=dict(zip(before.names, map(float, difference), strict=True)),
+        runs=-(-len(before.images) // block),
     )
 
 

@@ -85,8 +85,10 @@ def _own(data: str, classes: str | None, *, partial: bool) -> Benchmark:
             raise typer.BadParameter("--classes goes with a folder; give names after the data's last colon")
         with needing("bench", "masks of objects"):
             from ovsdino_bench.objects import labelled_objects  # noqa: PLC0415 - needs pycocotools
-        objects, names = labelled_objects(data)
-        return own_data(data, objects, names)
+        if partial:
+            raise typer.BadParameter("--partial goes with folders and benchmarks, not with coco: and yolo:")
+        objects, names, notes = labelled_objects(data)
+        return own_data(data, objects, names, notes=notes)
     if classes is None:
         raise typer.BadParameter("a folder's labels are numbers; name them with --classes")
     looks_like_a_file = "," not in classes and (classes.endswith(".txt") or "/" in classes)

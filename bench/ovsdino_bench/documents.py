@@ -160,12 +160,14 @@ def as_document(report: Document) -> str:
     return json_text(report)
 
 
-def save_document(report: Document, path: Path) -> None:
-    """Write a report as JSON; the file appears whole or not at all.
+def save_document(report: Document, path: Path | None) -> None:
+    """Write a report as JSON where a file was named for it; it appears whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
+    if path is None:
+        return
     with atomic_file(path) as staged:
         staged.write_text(as_document(report) + "\n", encoding="utf-8")
 

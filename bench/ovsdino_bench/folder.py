@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -63,6 +64,11 @@ def open_folder(
     if not found:
         raise DataError(f"{images} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
     stems = {path.stem for path in found}
+    if len(stems) < len(found):
+        first = next(path for path, later in pairwise(sorted(found)) if path.stem == later.stem)
+        raise DataError(
+            f"several pictures in {images} are called {first.stem} and share one label; rename all but one"
+        )
     lone = [path for stem, path in by_stem(contents(labels), ".png").items() if stem not in stems]
     inventory = Inventory.of(
         [

@@ -9,6 +9,7 @@ import typer
 
 from ovsdino_bench import options as o
 from ovsdino_runtime.errors import DataError, InferenceError
+from ovsdino_runtime.files import prepare_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,7 @@ def latency(
     sizes = [o.parse_size(text) for text in size or ()]
     counts = [_batch(text) for text in batches.split(",") if text.strip()]
     source = _source(against, checkpoint, backbone_weights)
+    prepare_target(out)
     load, described = load_now(), machine()  # of the time before this command's own work
     load_image(image)  # a picture that cannot be read ends the run before models are loaded
     asked: Any
@@ -126,9 +128,8 @@ def latency(
             "failed": failures.found,
         },
     )
-    if out is not None:
-        save_document(report, out)
     typer.echo(as_document(report) if as_json else latency_table(report))
+    save_document(report, out)
     _complain(failures)
     if failures.found:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -63,6 +64,17 @@ def shown_source(source: str) -> str:
     if colon and kind in ("coco", "yolo"):
         return ":".join([kind, *map(_last_part, rest.split(":"))])
     return _last_part(source)
+
+
+def hash_of_place(source: str) -> str:
+    """Return a SHA-256 of where data lie on this machine, which tells two folders of one name apart.
+
+    Args:
+        source: a folder, `coco:JSON:IMAGES` or `yolo:DIR`.
+    """
+    kind, colon, rest = source.partition(":")
+    parts = rest.split(":") if colon and kind in ("coco", "yolo") else [source]
+    return hashlib.sha256("\n".join(str(Path(part).resolve()) for part in parts).encode()).hexdigest()
 
 
 def _last_part(path: str) -> str:

@@ -88,7 +88,7 @@ def time_merging(
                 return argmax_labels(grid.stack(maps), grid)
 
             def usual(maps: NDArray[np.float32] = maps, grid: WindowGrid = grid) -> Labels:
-                return usual_labels(maps, grid)
+                return usual_labels(torch.from_numpy(maps), grid)
 
             ours, theirs = exact(), usual()
             pairs = [(_milliseconds(exact), _milliseconds(usual)) for _ in range(runs)]
@@ -105,21 +105,25 @@ def time_merging(
     return timings
 
 
-def usual_labels(maps: NDArray[np.float32], grid: WindowGrid) -> Labels:
-    """Return labels as segmentation frameworks compute them: FP32 logits of every class at every pixel."""
+def usual_labels(maps: torch.Tensor, grid: WindowGrid) -> Labels:
+    """Return labels as segmentation frameworks compute them: FP32 logits of every class at every pixel.
+
+    Args:
+        maps: logits of the windows, float32 [windows, C, h, w]; all is computed where they lie.
+        grid: where the windows lie.
+    """
     rows, columns = grid.rows, grid.columns
-    total = torch.zeros((maps.shape[1], rows.resized_px, columns.resized_px))
-    count = torch.zeros((rows.resized_px, columns.resized_px))
+    total = torch.zeros((maps.shape[1], rows.resized_px, columns.resized_px), device=maps.device)
+    count = torch.zeros((rows.resized_px, columns.resized_px), device=maps.device)
     window = rows.window_px
     corners = [(top, left) for top in rows.starts for left in columns.starts]
     for number, (top, left) in enumerate(corners):
-        logits = torch.from_numpy(maps[number : number + 1])
-        scores = F.interpolate(logits, size=(window, window), mode="bilinear")[0]
+        scores = F.interpolate(maps[number : number + 1], size=(window, window), mode="bilinear")[0]
         part = total[:, top : top + window, left : left + window]
         part += scores[:, : part.shape[1], : part.shape[2]]
         count[top : top + window, left : left + window] += 1
     merged = F.interpolate((total / count)[None], size=grid.size_hw, mode="bilinear")[0]
-    return np.asarray(merged.argmax(dim=0).numpy(), dtype=np.uint32)
+    return np.asarray(merged.argmax(dim=0).cpu().numpy(), dtype=np.uint32)
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

@@ -46,8 +46,8 @@ class ImageWithObjects:
         return truth
 
 
-def labelled_objects(spec: str) -> tuple[tuple[ImageWithObjects, ...], tuple[str, ...]]:
-    """Return the pictures of `coco:JSON:IMAGES[:NAMES]` or `yolo:DIR[:NAMES]`, and their class names.
+def labelled_objects(spec: str) -> tuple[tuple[ImageWithObjects, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the pictures of `coco:JSON:IMAGES[:NAMES]` or `yolo:DIR[:NAMES]`, their class names, and notes.
 
     Raises:
         DataError: the data are not as they should be, or have more than 255 classes.
@@ -56,4 +56,5 @@ def labelled_objects(spec: str) -> tuple[tuple[ImageWithObjects, ...], tuple[str
     if len(source.names) > _MOST_CLASSES:
         raise DataError(f"{spec} has {len(source.names)} classes; at most {_MOST_CLASSES} can be counted")
     counted = tuple(not is_unlabelled(name) for name in source.names)
-    return tuple(ImageWithObjects(sample=item, counted=counted) for item in source.samples), source.names
+    pictures = tuple(ImageWithObjects(sample=item, counted=counted) for item in source.samples)
+    return pictures, source.names, source.notes

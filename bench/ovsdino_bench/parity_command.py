@@ -9,6 +9,7 @@ import typer
 
 from ovsdino_bench import options as o
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.files import prepare_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,7 @@ def parity(
             raise typer.BadParameter(
                 f"{text!r} is no gate; write NAME=VALUE, NAME being one of {', '.join(GATE_FIELDS)}"
             )
+    prepare_target(out)
     described = machine()
     opened, recorded = o.opened(bundle), Recorded.open(reference)
     recorded.check(opened.manifest)
@@ -99,9 +101,8 @@ def parity(
         "forms": [item.as_dict(own) for item, own in zip(found, gates, strict=True)],
         "failed": failures.found,
     }
-    if out is not None:
-        save_document(report, out)
     typer.echo(as_document(report) if as_json else _table(found, gates, len(recorded), block))
+    save_document(report, out)
     missed = [
         (item.form, failure) for item, own in zip(found, gates, strict=True) for failure in item.failures(own)
     ]

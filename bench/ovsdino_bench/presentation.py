@@ -54,9 +54,6 @@ def present(
             ensure_folder(out)
             save_report(report, out / f"{recorded.run.name}.json")
     several = len(finished) > 1
-    if counts is not None and done:
-        last = comparisons[0].accuracies[-1]
-        ImageCounts(names=last.names, images=comparisons[0].images, counts=last.counts).save(counts)
     if as_json and done:
         typer.echo(as_text(reports, several=several))
     elif done:
@@ -65,6 +62,9 @@ def present(
             heading = f"{recorded.run.name}: {recorded.run.facts['data']}\n" if several else ""
             tables.append(heading + accuracy_table(found, block))
         typer.echo("\n\n".join(tables))
+    if counts is not None and done:
+        last = comparisons[0].accuracies[-1]
+        ImageCounts(names=last.names, images=comparisons[0].images, counts=last.counts).save(counts)
     if without:
         _complain_of_nothing(done, without, several=several)
     complain(done)

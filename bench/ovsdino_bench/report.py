@@ -11,9 +11,9 @@ from ovsdino_bench import shapes as sh
 from ovsdino_bench.accuracy import Comparison
 from ovsdino_bench.benchmark import Benchmark
 from ovsdino_bench.folder import LabelledImage
-from ovsdino_bench.machine import shown_source
+from ovsdino_bench.machine import hash_of_place, shown_source
 from ovsdino_bench.plain_json import json_text
-from ovsdino_bench.runs import Recorded, Run
+from ovsdino_bench.runs import PLACE, Recorded, Run
 from ovsdino_bench.selection import Selection, list_hash
 from ovsdino_runtime.bundle import IMAGE_GRAPH
 from ovsdino_runtime.errors import DataError
@@ -91,11 +91,13 @@ def run_of(
     names = [item.image.name for item in images]
     facts = {
         "data": shown_source(benchmark.source),
+        PLACE: hash_of_place(benchmark.source),
         "benchmark": benchmark.name,
         "dataset": {
             "images": len(benchmark.images),
             "published": benchmark.published or None,
             "left_out": benchmark.left_out,
+            **({"values": list(benchmark.values)} if benchmark.values else {}),
         },
         "selection": {**selection.as_dict(), "images": len(names), "list_sha256": list_hash(names)},
         "model": _model(manifest, checkpoint_sha256),
@@ -130,7 +132,7 @@ def report_of(recorded: Recorded, block: int) -> tuple[dict[str, Any], Compariso
     report = {
         "kind": KIND,
         "schema": SCHEMA,
-        **run.facts,
+        **{name: fact for name, fact in run.facts.items() if name != PLACE},
         "shards": recorded.parts,
         "machines": [dict(item) for item in recorded.machines],
         "commands": list(recorded.commands),
@@ -195,7 +197,7 @@ def _model(manifest: Manifest, checkpoint_sha256: str | None) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "backbone": manifest.backbone.name,
-        "backbone_source": manifest.backbone.source,
+        "backbone_source": shown_source(manifest.backbone.source),
         "grid_hw": list(manifest.grid_hw),
         "window_px": manifest.window_px,
         "stride_px": manifest.stride_px,

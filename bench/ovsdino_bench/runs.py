@@ -17,9 +17,14 @@ from ovsdino_runtime.errors import DataError
 KIND, SCHEMA = "ovsdino-bench counts", 1
 ENDING = ".counts.jsonl"
 # May differ between the parts of a run; where the data lie does not say which they are.
-_AROUND = {"machines", "commands", "facts.data", "run.facts.data"}
+PLACE = "data_place_sha256"  # among the facts: where the data lay
+_AROUND = {"machines", "commands", "facts.data", "run.facts.data", f"facts.{PLACE}", f"run.facts.{PLACE}"}
 # Not recorded by earlier versions: no difference where only one of the two has it.
-_LATER = ("facts.model.short_side_px", "facts.model.long_side_px")
+_LATER = (
+    "facts.model.short_side_px",
+    "facts.model.long_side_px",
+    "facts.dataset.values",
+)
 T = TypeVar("T")
 
 

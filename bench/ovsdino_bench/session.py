@@ -17,7 +17,7 @@ from ovsdino_bench.journal import Journal
 from ovsdino_bench.measured import Measured
 from ovsdino_bench.prompts import with_synonyms
 from ovsdino_bench.report import run_of
-from ovsdino_bench.runs import Recorded, Run, file_name
+from ovsdino_bench.runs import PLACE, Recorded, Run, file_name
 from ovsdino_bench.selection import Selection, Shard
 from ovsdino_bench.shards import Stamp, counted_with_failures, merge, wait_for_shards
 from ovsdino_runtime.segmenter import Question
@@ -118,9 +118,13 @@ class Session:
         with Journal.open(path, run, shard, self.machine, self.command) as journal:
             places = shard.places(run.images)
             left = [place for place in places if place not in journal.recorded.results]
-            earlier = journal.recorded.run.facts.get("data")
-            if journal.recorded.results and earlier != run.facts["data"]:
-                note = f"going on with counts of {earlier}, whose images are called the same, in {path}"
+            earlier = journal.recorded.run.facts
+            moved = earlier.get(PLACE, run.facts[PLACE]) != run.facts[PLACE]
+            if journal.recorded.results and (moved or earlier.get("data") != run.facts["data"]):
+                note = (
+                    f"going on with counts in {path} of {earlier.get('data')}, which lay elsewhere; if these "
+                    "are other images or labels, name another --out"
+                )
                 tqdm.write(f"note: {note}", file=sys.stderr)
             bar = tqdm(total=len(places), initial=len(places) - len(left), desc=run.name, unit="image")
             with bar:

@@ -35,7 +35,8 @@ def accuracy_table(result: Comparison, block: int) -> str:
 def gain_table(found: Gain) -> str:
     """Return what changed in mIoU and by class, in points."""
     (first, second), (low, high) = found.miou, found.interval_95
-    verdict = "more than noise" if found.beyond_noise else "within the noise"
+    told = {True: "more than noise", False: "within the noise", None: f"too few for a verdict: {found.runs}"}
+    verdict = told[found.beyond_noise]
     lines = [
         f"mIoU {100 * first:.2f} -> {100 * second:.2f}: {100 * (second - first):+.2f} "
         f"(95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {verdict})"

@@ -92,7 +92,8 @@ class Way:
         asked = time.perf_counter()
         encoded = self.segmenter.encode(pixels)
         before = time.perf_counter()
-        labels = _usual(encoded.features, question, encoded.grid)
+        device = "cuda" if "cuda" in self.segmenter.backend.name else "cpu"
+        labels = _usual(encoded.features, question, encoded.grid, device)
         timings = {
             **encoded.timings_ms,
             "text": 1000 * (asked - start),
@@ -136,10 +137,14 @@ def open_all(bundle: Bundle, failures: Failures) -> tuple[list[Way], dict[str, s
     return [Way(name=name, segmenter=Segmenter(bundle, item)) for name, item in opened.items()], missing
 
 
-def _usual(features: Any, question: Question, grid: Any) -> Labels:
-    from ovsdino_bench.merging import usual_labels  # noqa: PLC0415 - torch is optional
+def _usual(features: Any, question: Question, grid: Any, device: str) -> Labels:
+    """Return labels as segmentation frameworks merge windows: where the model ran, a GPU's on the GPU."""
+    import torch  # noqa: PLC0415 - torch is optional
 
-    maps = np.einsum("ndhw,pd->nphw", features, question.embeddings, optimize=True)
+    from ovsdino_bench.merging import usual_labels  # noqa: PLC0415 - needs torch
+
+    windows, text = (torch.from_numpy(item).to(device) for item in (features, question.embeddings))
+    maps = torch.einsum("ndhw,pd->nphw", windows, text)
     small = len(question.names) <= 256
     groups: Labels = question.groups.astype(np.uint8) if small else question.groups.astype(np.uint16)
     return groups[usual_labels(maps, grid)]

@@ -75,6 +75,23 @@ def ensure_folder(folder: Path) -> None:
         raise OutputError(f"cannot create the folder {folder}: {error.strerror}; choose another") from error
 
 
+def prepare_target(target: Path | None) -> None:
+    """Make the folder of a file that is to be written at the end of long work, if one is.
+
+    Raises:
+        OutputError: it cannot be made or written to, or the file's name is a folder's.
+    """
+    if target is None:
+        return
+    ensure_folder(target.parent)
+    if target.is_dir():
+        raise OutputError(f"cannot write {target}: it is a folder; name a file in it")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"cannot write {target}: {target.parent} cannot be written to; choose another folder"
+        )
+
+
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a path to write to; when the block ends well, it becomes `target` in one step.

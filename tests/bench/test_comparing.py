@@ -131,6 +131,10 @@ def test_parity_is_compared_and_other_kinds_and_schemas_are_refused(write: Calla
     ours, theirs = write("a.json", parity(0.99)), write("b.json", parity(0.98))
     assert "label agreement 0.990000 -> 0.980000" in bench("compare", ours, theirs).out
     assert json.loads(bench("compare", ours, theirs, "--json").out)[0]["label_agreement"] == [0.99, 0.98]
+    assert "note: the two are of" not in bench("compare", ours, theirs).out
+    others = write("o.json", {**parity(1), "images": 7, "reference": {"sha256": "00"}})
+    said = bench("compare", ours, others).out
+    assert "note: the two are of different references\nnote: the two are of different numbers" in said
     for other, text in (
         (latency(), "is a report of parity, .* of latency"),
         ({**parity(1), "schema": 7}, "report of parity of schema 7, this version reads 1"),

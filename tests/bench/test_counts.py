@@ -76,10 +76,17 @@ def test_a_real_gain_is_told_from_noise() -> None:
     assert not same.beyond_noise
 
 
+@pytest.mark.parametrize(("block", "runs"), [(20, 1), (4, 5)])
+def test_too_few_samples_give_no_verdict(block: int, runs: int) -> None:
+    found = gain(counts(0.6), counts(0.9, seed=1), block=block)
+    assert (found.runs, found.beyond_noise) == (runs, None)
+    assert f"too few for a verdict: {runs}" in gain_table(found)
+
+
 def test_a_model_gains_exactly_nothing_over_itself() -> None:
     found = gain(counts(0.6), counts(0.6), block=3)
     assert found.interval_95 == (0, 0)
-    assert not found.beyond_noise
+    assert found.beyond_noise is False
     assert set(found.iou.values()) == {0.0}
 
 
@@ -130,7 +137,7 @@ def test_where_no_class_occurs_the_comparison_is_null_and_not_nan(
     assert json.loads(done.out, parse_constant=refuse) == {
         "miou": [None, None],
         "gain_interval_95": [None, None],
-        "beyond_noise": False,
+        "beyond_noise": None,
         "iou_gain": dict.fromkeys(NAMES),
     }
     assert bench("compare", tmp_path / "c.npz", tmp_path / "c.npz").code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 from ovsdino_bench.data_options import benchmarks_of
 from ovsdino_runtime.errors import DataError, VocabularyError
 from ovsdino_runtime.vocabulary import Vocabulary
+from tests.bench.painted import NAMES
 
 if TYPE_CHECKING:
     from tests.bench.conftest import Ran, Tree
@@ -45,6 +47,40 @@ def test_names_in_a_file_and_typed_are_the_same(painted: Path, tmp_path: Path) -
     names.write_text("# nothing\n")
     with pytest.raises(VocabularyError, match="names no class"):
         benchmarks_of([], str(painted), str(names), None, partial=False)
+
+
+def test_a_class_called_background_is_refused_with_what_to_write_in_its_place(painted: Path) -> None:
+    for names in ("background,car", "Background,car"):
+        with pytest.raises(DataError, match=r"write - for its value, .* as in rest=sky\|wall"):
+            benchmarks_of([], str(painted), names, None, partial=False)
+
+
+def test_two_pictures_with_one_label_are_refused(painted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(painted, tmp_path / "twice"))
+    first = min((folder / "images").iterdir())
+    first.with_suffix(".bmp").write_bytes(b"another")
+    with pytest.raises(DataError, match=f"are called {first.stem} and share one label"):
+        benchmarks_of([], str(folder), "car,road", None, partial=False)
+
+
+def test_where_a_file_cannot_be_written_it_is_said_before_anything_is_measured(
+    painted: Path, world_bundle: Path, bench: Callable[..., Ran], tmp_path: Path
+) -> None:
+    names = ",".join(NAMES)
+    common = ("accuracy", "--bundle", world_bundle, "--data", painted, "--classes", names, "--limit", 1)
+    assert f"cannot write {tmp_path}: it is a folder" in bench(*common, "--counts", tmp_path).error
+    assert bench(*common, "--counts", tmp_path / "new" / "c.npz").code == 0
+    assert (tmp_path / "new" / "c.npz").is_file()
+
+
+def test_counts_under_other_label_values_are_not_gone_on_with(
+    painted: Path, world_bundle: Path, bench: Callable[..., Ran], tmp_path: Path
+) -> None:
+    common = ("accuracy", "--bundle", world_bundle, "--data", painted, "--limit", 1, "--out", tmp_path)
+    assert bench(*common, "--classes", "car,road,sky,tree,-").code == 0
+    other = bench(*common, "--classes", "car,-,road,sky,tree")
+    assert other.code == 1
+    assert "dataset.values" in other.error
 
 
 @pytest.mark.parametrize(

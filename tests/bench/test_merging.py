@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ovsdino_bench import cli, reference
@@ -23,7 +24,7 @@ def test_the_usual_way_equals_the_reference_but_for_rounding() -> None:
     grid = WindowGrid.plan((50, 90), (60, 108), window_px=56, stride_px=28, grid_hw=(4, 4))
     maps = np.random.default_rng(0).normal(size=(grid.count, 9, 4, 4)).astype(np.float32)
     expected = reference.merged_scores(maps, grid).argmax(axis=0)
-    assert (usual_labels(maps, grid) == expected).mean() > 0.9999
+    assert (usual_labels(torch.from_numpy(maps), grid) == expected).mean() > 0.9999
 
 
 def test_the_report_names_machine_sizes_and_ratios(

@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None
 
 
 def test_the_truth_is_the_smallest_mask_and_nothing_elsewhere(objects: Path) -> None:
-    images, names = labelled_objects(f"yolo:{objects}:car,bus,dog")
+    images, names, _ = labelled_objects(f"yolo:{objects}:car,bus,dog")
     assert names == ("car", "bus", "dog")
     truth = images[0].truth()
     assert truth.shape == (28, 56)
@@ -51,7 +51,7 @@ def test_the_truth_is_the_smallest_mask_and_nothing_elsewhere(objects: Path) -> 
 
 
 def test_a_class_without_a_count_is_unlabelled(objects: Path) -> None:
-    images, _ = labelled_objects(f"yolo:{objects}:-,bus,dog")
+    images, _, _ = labelled_objects(f"yolo:{objects}:-,bus,dog")
     assert set(np.unique(images[0].truth())) == {1, 255}
 
 

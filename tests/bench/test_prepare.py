@@ -92,7 +92,7 @@ def test_a_second_run_finds_everything_there(
     assert "3 images with labels; 3 label maps made, 0 were there already" in first.out
     written = made(tree)
     assert len(written) == 3
-    assert "0 label maps made" in bench("prepare", name, tree.folder).out
+    assert "0 label maps made, 3 were there already" in bench("prepare", name, tree.folder).out
     assert made(tree) == written
 
 

@@ -66,7 +66,9 @@ def test_a_run_is_gone_on_with_where_the_data_lie_elsewhere_and_says_so(
     relative = measure(tree.folder.name)
     assert "note: going on" not in relative.err
     elsewhere = measure(shutil.copytree(tree.folder, tmp_path / "mnt" / "another name"))
-    assert f"note: going on with counts of {tree.folder.name}, whose images are called" in elsewhere.err
+    assert f"of {tree.folder.name}, which lay elsewhere; if these are other images" in elsewhere.err
+    same_name = measure(shutil.copytree(tree.folder, tmp_path / "mnt" / tree.folder.name))
+    assert "which lay elsewhere" in same_name.err
     for ran in (relative, elsewhere):
         assert ran.code == 0, ran.err
         assert {**json.loads(ran.out), "commands": []} == {**first, "commands": []}

@@ -71,6 +71,8 @@ def prepare(adapter: Adapter, folder: Path) -> Prepared:
                 f"are: {'; '.join(failures[:_NAMED])}{more}"
             )
     inventory = Inventory.take(adapter, root)
+    if not written + kept and adapter.conversions is not None:
+        kept = len(inventory.complete)
     lacks = inventory.lacks(adapter, root)
     if lacks is not None:
         source = f"; label maps are made from {adapter.raw}" if adapter.raw else ""
