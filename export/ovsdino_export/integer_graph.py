@@ -150,7 +150,7 @@ def integer_graph(
 def _failures(golden: Agreement, pictures: Agreement) -> list[str]:
     """Return what misses the gates: features everywhere, labels on pictures.
 
-    There every label counts, clear or not: at INT8's gate on cosines hardly half of them would be clear.
+    There every label counts, clear or not: at INT8's gate on cosines hardly any of them would be clear.
     """
     gate = GATES["int8"]
     features = gate.missed_cosines(golden.cosine_mean, golden.cosine_p1)

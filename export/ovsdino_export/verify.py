@@ -207,7 +207,7 @@ def labels_agreement(
 
 
 def classes_agreement(
-    reference: NDArray[np.integer], found: NDArray[np.integer]
+    reference: NDArray[np.generic], found: NDArray[np.generic]
 ) -> tuple[dict[str, float], list[str]]:
     """Return how labels [n, H, W] agree class by class, and what is missed.
 
