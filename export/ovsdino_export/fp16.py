@@ -118,13 +118,12 @@ def write_fp16(
         ParityError, ExportError, ImageError, BundleError: as `derive_fp16`.
         OutputError: the bundle cannot be replaced.
     """
-    folder = bundle.path.absolute()  # the current folder may be the one that is replaced
     require_revisable(bundle, IMAGE_GRAPH_FP16)
     half = derive_fp16(bundle, pictures, fp32_ops=fp32_ops, fp32_nodes=fp32_nodes, progress=progress)
     progress("writing the bundle")
     with _revised(bundle, half.record()) as staged:
         save_fp16(half, staged / IMAGE_GRAPH_FP16)
-    return Bundle.open(folder), half
+    return Bundle.open(bundle.path), half
 
 
 def save_fp16(half: HalfGraph, path: Path) -> None:
@@ -148,7 +147,6 @@ def add_fp16(bundle: Bundle, path: Path, record: Mapping[str, Any]) -> Bundle:
     Raises:
         OutputError: the bundle cannot be replaced.
     """
-    folder = bundle.path.absolute()  # as in `write_fp16`
     with _revised(bundle, record) as staged:
         try:
             for source in filter(Path.is_file, (path.with_name(name) for name in _FILES)):
@@ -158,7 +156,7 @@ def add_fp16(bundle: Bundle, path: Path, record: Mapping[str, Any]) -> Bundle:
                 f"cannot write {IMAGE_GRAPH_FP16} into {bundle.path}: {error.strerror or error}; make room "
                 "there"
             ) from error
-    return Bundle.open(folder)
+    return Bundle.open(bundle.path)
 
 
 def _revised(bundle: Bundle, record: Mapping[str, Any]) -> AbstractContextManager[Path]:

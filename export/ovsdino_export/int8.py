@@ -47,7 +47,6 @@ def write_int8(
         raise ExportError(
             "INT8 is proven on pictures, and none is given; name some that the model will see with --images"
         )
-    folder = bundle.path.absolute()  # the current folder may be the one that is replaced
     require_revisable(bundle, IMAGE_GRAPH_INT8)
     model = with_plain_weights(onnx.load(bundle.file(IMAGE_GRAPH)))
     kept = kept_by_name(model, fp32_nodes)
@@ -59,4 +58,4 @@ def write_int8(
     with revised_bundle(bundle, without=_FILES, precisions=precisions) as staged:
         save_proto(made.model, staged / IMAGE_GRAPH_INT8)
         check_onnx_runtime_file(staged / IMAGE_GRAPH_INT8)
-    return Bundle.open(folder), made
+    return Bundle.open(bundle.path), made

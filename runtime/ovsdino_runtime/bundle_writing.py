@@ -1,13 +1,11 @@
-"""Writing bundles: new ones, and revisions of one, each in a single step.
-
-What is written lies in a folder of its own until it is whole; then that folder takes the bundle's place.
-"""
+"""Writing bundles: new ones appear in a single step, and one that is revised opens at every moment."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import shutil
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -27,10 +25,11 @@ from ovsdino_runtime.bundle import (
     Bundle,
 )
 from ovsdino_runtime.errors import BundleError, OutputError
-from ovsdino_runtime.files import atomic_folder, sha256_of
+from ovsdino_runtime.files import atomic_file, atomic_folder, flush, open_up, sha256_of
 from ovsdino_runtime.manifest import FileEntry, Manifest
 
 _GRAPHS = (IMAGE_GRAPH, IMAGE_GRAPH_FP16, IMAGE_GRAPH_INT8, TEXT_GRAPH)
+_STAGED = ".new."  # how folders begin in which parts of a revision lie
 _PARTS = frozenset({MANIFEST, ENGINES, VOCABULARY, TOKENIZER, GOLDEN, TEXT_MAP, *_GRAPHS})
 
 
@@ -52,7 +51,7 @@ def new_bundle(target: Path, manifest: Manifest) -> Iterator[Path]:
     _require_nothing_else(target)
     with atomic_folder(target) as staged:
         yield staged
-        _seal(staged, manifest)
+        _write_manifest(staged, dataclasses.replace(manifest, files=_entries(staged)))
 
 
 @contextmanager
@@ -62,45 +61,52 @@ def revised_bundle(
     without: Collection[str] = (),
     precisions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Path]:
-    """Yield a folder with the bundle's files, to add to; then it takes the bundle's place.
+    """Yield an empty folder; what is in it when the block ends joins the bundle's files or replaces some.
 
-    As with `new_bundle` all of it happens or nothing. What else lies in the bundle's folder stays there: the
-    engines that a device built, and whatever people keep beside it. The bundle is read again at the start, so
-    that what was added to it meanwhile stays too.
+    The bundle's folder stays where it is, with everything else in it, and the bundle opens at every moment:
+    first its manifest lets go of the files that change, then they take their places, then it lists them. The
+    manifest is read again for that, so that what was added to the bundle meanwhile stays. If the block
+    raises, nothing changes.
 
     Args:
         bundle: the bundle.
-        without: files to leave out; one that is to be written anew must be among them.
+        without: files that go.
         precisions: what the manifest is to say of these precisions.
 
     Raises:
         BundleError: the bundle has been damaged or removed meanwhile.
-        OutputError: it has another image graph by now, or the folder above it cannot be written to.
+        OutputError: it has another image graph by now, or its folder cannot be written to.
     """
     folder = bundle.path.absolute()
-    now = Bundle.open(folder)
-    if now.manifest.files[IMAGE_GRAPH] != bundle.manifest.files[IMAGE_GRAPH]:
-        raise OutputError(f"{bundle.path} was replaced by another bundle meanwhile; do it again")
-    said = {**now.manifest.precisions, **(precisions or {})}
-    manifest = dataclasses.replace(now.manifest, files={}, precisions=said)
-    kept = set(now.manifest.files) - set(without)
-
-    def keep_the_rest(staged: Path) -> None:
-        ours = {folder / name for name in (MANIFEST, *now.manifest.files, *without)}
-        shutil.copytree(
-            folder,
-            staged,
-            symlinks=True,
-            dirs_exist_ok=True,
-            copy_function=_link_missing,
-            ignore=lambda place, names: [name for name in names if Path(place, name) in ours],
-        )
-
-    with atomic_folder(folder, last=keep_the_rest) as staged:
-        for name in sorted(kept):
-            _link(folder / name, staged / name)
+    try:
+        staged = Path(tempfile.mkdtemp(dir=folder, prefix=_STAGED))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {bundle.path}: {error.strerror}; make it writable, or work on a copy"
+        ) from error
+    try:
         yield staged
-        _seal(staged, manifest)
+        open_up(staged)
+        added = _entries(staged)
+        now = Bundle.open(folder).manifest
+        if now.files[IMAGE_GRAPH] != bundle.manifest.files[IMAGE_GRAPH]:
+            raise OutputError(f"{bundle.path} was replaced by another bundle meanwhile; do it again")
+        changing = {*without, *added}
+        kept = {name: entry for name, entry in now.files.items() if name not in changing}
+        if len(kept) < len(now.files):
+            _write_manifest(folder, dataclasses.replace(now, files=kept))
+        for name in sorted(changing):
+            if name in added:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (staged / name).replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+        said = {**now.precisions, **(precisions or {})}
+        _write_manifest(folder, dataclasses.replace(now, files={**kept, **added}, precisions=said))
+    except OSError as error:
+        raise OutputError(f"cannot write into {bundle.path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def require_revisable(bundle: Bundle, what: str) -> None:
@@ -111,31 +117,28 @@ def require_revisable(bundle: Bundle, what: str) -> None:
         what: the file that is to be derived.
 
     Raises:
-        OutputError: the bundle's folder, or the one that it lies in, cannot be written to.
+        OutputError: the bundle's folder cannot be written to.
     """
-    folder = bundle.path.absolute()
-    if folder.is_mount():
+    if not os.access(bundle.path, os.W_OK | os.X_OK):
         raise OutputError(
-            f"{what} is to be derived for {bundle.path}, but a mounted folder cannot be replaced; mount the "
-            "folder that it lies in, or work on a copy"
+            f"{what} is to be derived for {bundle.path}, which cannot be written to; make it writable, or "
+            "work on a copy where you may write"
         )
-    for place in (folder.parent,) if folder.is_symlink() else (folder.parent, folder):
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise OutputError(
-                f"{what} is to be derived for {bundle.path}, but {place} cannot be written to; "
-                "make it writable, or work on a copy where you may write"
-            )
 
 
-def _seal(staged: Path, manifest: Manifest) -> None:
-    """Write the manifest of what is in a folder."""
-    files = {
-        item.relative_to(staged).as_posix(): FileEntry(sha256=sha256_of(item), bytes=item.stat().st_size)
-        for item in sorted(staged.rglob("*"))
+def _entries(folder: Path) -> dict[str, FileEntry]:
+    """Return size and hash of every file in a folder, by its path there."""
+    return {
+        item.relative_to(folder).as_posix(): FileEntry(sha256=sha256_of(item), bytes=item.stat().st_size)
+        for item in sorted(folder.rglob("*"))
         if item.is_file()
     }
-    complete = dataclasses.replace(manifest, files=files)
-    (staged / MANIFEST).write_text(complete.to_json(), encoding="utf-8")
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    with atomic_file(folder / MANIFEST) as staged:
+        staged.write_text(manifest.to_json(), encoding="utf-8")
+        flush(staged)
 
 
 def _require_nothing_else(target: Path) -> None:
@@ -153,7 +156,7 @@ def _require_nothing_else(target: Path) -> None:
     with suppress(BundleError, OSError, UnicodeDecodeError):  # a damaged bundle may be exported again
         listed = Manifest.from_json(source.read_text(encoding="utf-8"), str(source)).files
         ours |= {PurePosixPath(name).parts[0] for name in listed}
-    others = sorted(item.name for item in target.iterdir() if item.name.removesuffix(".data") not in ours)
+    others = sorted(item.name for item in target.iterdir() if not _is_part(item.name, ours))
     if others:
         raise OutputError(
             f"{target} holds {others[0]}, which is no part of the bundle there and would be lost; move it, "
@@ -161,18 +164,8 @@ def _require_nothing_else(target: Path) -> None:
         )
 
 
-def _link(source: Path | str, target: Path | str) -> None:
-    """Have a file in a second place without copying it, where the file system can."""
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _link_missing(source: str, target: str) -> None:
-    if not os.path.lexists(target):  # what has just been written is newer
-        _link(source, target)
+def _is_part(name: str, parts: Collection[str]) -> bool:
+    return name.removesuffix(".data") in parts or name.startswith(_STAGED)
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -9,7 +9,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     staged = Path(name)
     try:
         yield staged
-        _open_up(staged)
+        _let_read(staged)
         staged.replace(target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
@@ -118,14 +118,10 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: Path, *, last: Callable[[Path], None] | None = None) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a new folder to fill; when the block ends well, it takes the place of `target`.
 
     An existing `target` is moved aside first and put back if the last step fails.
-
-    Args:
-        target: the folder.
-        last: what to add to the new folder in the end, with permissions as they are.
 
     Raises:
         OutputError: the parent or what goes into the folder cannot be written.
@@ -140,19 +136,16 @@ def atomic_folder(target: Path, *, last: Callable[[Path], None] | None = None) -
         ) from error
     try:
         yield staged
-        for item in (staged, *staged.rglob("*")):  # some writers keep what they write to themselves
-            _open_up(item)
-        if last is not None:
-            last(staged)
+        open_up(staged)
         _swap(staged, target)
-    except (OSError, shutil.Error) as error:
+    except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
 def _swap(staged: Path, target: Path) -> None:
-    """Put a folder in another's place; whatever interrupts that, one of both is there."""
+    """Put a folder in another's place; where an error or Ctrl-C interrupts that, one of both is there."""
     if not target.exists():
         staged.replace(target)
         return
@@ -164,12 +157,33 @@ def _swap(staged: Path, target: Path) -> None:
     except OSError as error:
         raise OutputError(f"cannot replace {target}: {error.strerror}") from error
     finally:
-        if old.exists() and not target.exists():
+        if os.path.lexists(old) and not os.path.lexists(target):
             old.replace(target)
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _open_up(path: Path) -> None:
+def open_up(folder: Path) -> None:
+    """Make a staged folder ready: readable by whom the umask allows, and safe on the disk.
+
+    Some writers keep what they write to themselves; and a machine that loses power soon after a new name was
+    given would find empty files under it.
+    """
+    for item in (*folder.rglob("*"), folder):
+        _let_read(item)
+        flush(item)
+
+
+def flush(path: Path) -> None:
+    """Have a file's content, or a folder's names, written to the disk, where the file system can be told."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _let_read(path: Path) -> None:
     """Let others read what was staged as far as the umask allows, where the file system knows of that."""
     with suppress(OSError):
         path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())

@@ -346,8 +346,9 @@ def test_a_revised_bundle_has_the_old_files_the_new_ones_and_the_engines_of_the_
     assert found.manifest.precisions == {"fp16": {"casts": 3}}
     assert set(found.manifest.files) == {*opened.manifest.files, "new.bin"}
     assert (folder / "engines" / "a.engine").read_bytes() == b"plan"
-    with revised_bundle(found, without=["new.bin"]) as staged:
-        assert not (staged / "new.bin").exists()
+    with revised_bundle(found, without=["new.bin"]):
+        pass
+    assert not (folder / "new.bin").exists()
     assert set(Bundle.open(folder).manifest.files) == set(opened.manifest.files)
 
 
@@ -368,11 +369,12 @@ def test_a_revision_leaves_alone_what_people_keep_in_the_folder(tmp_path: Path, 
     assert set(Bundle.open(folder).manifest.files) == {*opened.manifest.files, "new.bin"}
 
 
-def test_two_revisions_begun_from_one_state_both_stay(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_two_revisions_at_once_both_stay(tmp_path: Path, tiny_bundle: Path) -> None:
     opened = Bundle.open(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    for name in ("fp16", "int8"):
-        with revised_bundle(opened, precisions={name: {"casts": 3}}) as staged:
-            (staged / f"{name}.bin").write_bytes(b"new")
+    with revised_bundle(opened, precisions={"fp16": {"casts": 3}}) as outer:
+        (outer / "fp16.bin").write_bytes(b"new")
+        with revised_bundle(opened, precisions={"int8": {"casts": 3}}) as inner:
+            (inner / "int8.bin").write_bytes(b"new")
     found = Bundle.open(opened.path).manifest
     assert set(found.precisions) == {"fp16", "int8"}
     assert set(found.files) == {*opened.manifest.files, "fp16.bin", "int8.bin"}
@@ -389,14 +391,38 @@ def test_a_revision_of_a_bundle_that_was_replaced_meanwhile_is_refused(
         pass
 
 
-def test_a_mounted_bundle_is_refused_before_minutes_are_spent(
+def test_a_bundle_that_cannot_be_written_to_is_refused_before_minutes_are_spent(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = Bundle.open(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     require_revisable(bundle, "image.fp16.onnx")
-    monkeypatch.setattr(Path, "is_mount", lambda self: self == bundle.path)
-    with pytest.raises(OutputError, match="mount the folder that it lies in"):
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    with pytest.raises(OutputError, match=r"image\.fp16\.onnx is to be derived for .* cannot be written to"):
         require_revisable(bundle, "image.fp16.onnx")
+
+
+def test_a_revised_bundle_opens_at_every_moment(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, link = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle")), tmp_path / "current"
+    link.symlink_to("bundle")
+    with revised_bundle(Bundle.open(link)) as staged:
+        (staged / "extra.bin").write_bytes(b"first")
+    seen: list[bool] = []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        done = replace(self, target)
+        seen.append(Bundle.open(folder).has("extra.bin"))
+        return done
+
+    monkeypatch.setattr(Path, "replace", watched)
+    with revised_bundle(Bundle.open(link)) as staged:
+        (staged / "extra.bin").write_bytes(b"second")
+    assert seen == [False, False, True]  # let go, placed, listed
+    assert (folder / "extra.bin").read_bytes() == b"second"
+    assert link.is_symlink()
+    assert not list(folder.glob(".*"))
 
 
 def test_an_interrupted_swap_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +444,8 @@ def test_an_interrupted_swap_leaves_the_old_folder(tmp_path: Path, monkeypatch: 
 
 def test_a_revision_that_fails_changes_nothing(tmp_path: Path, tiny_bundle: Path) -> None:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-    before = {item: item.read_bytes() for item in folder.iterdir()}
+    (folder / "image.onnx").chmod(0o600)
+    before = {item: (item.read_bytes(), item.stat().st_mode) for item in folder.iterdir()}
 
     def fail() -> None:
         with revised_bundle(Bundle.open(folder)) as staged:
@@ -427,7 +454,7 @@ def test_a_revision_that_fails_changes_nothing(tmp_path: Path, tiny_bundle: Path
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert {item: item.read_bytes() for item in folder.iterdir()} == before
+    assert {item: (item.read_bytes(), item.stat().st_mode) for item in folder.iterdir()} == before
     assert [item.name for item in tmp_path.iterdir()] == ["bundle"]
 
 

@@ -266,7 +266,7 @@ def test_int8_is_for_cpus_where_the_bundle_has_it(
     with pytest.raises(BackendUnavailable, match=r"ships no image\.int8\.onnx; derive it with `.* --images"):
         choose_backend(bundle, "cpu", "int8")
     with revised_bundle(bundle) as staged:
-        shutil.copy(staged / "image.onnx", staged / IMAGE_GRAPH_INT8)
+        shutil.copy(bundle.path / "image.onnx", staged / IMAGE_GRAPH_INT8)
     opened = Bundle.open(bundle.path)
     monkeypatch.setattr("ovsdino_runtime.backends.selection.gpu_is_here", lambda: True)
     assert choose_backend(opened, "cpu", "int8")[1] is None
