@@ -50,6 +50,11 @@ def create_vit(name: str, image_px: int) -> VisionTransformer | Eva:
         raise CheckpointError(f"timm cannot build the backbone {name!r} at {image_px} px: {error}") from error
     if not isinstance(vit, (VisionTransformer, Eva)):
         raise CheckpointError(f"backbone {name!r} is a {type(vit).__name__}; only timm's ViTs serve")
+    if isinstance(vit.norm, nn.Identity):
+        raise CheckpointError(
+            f"backbone {name!r} has its last norm behind pooling, so that none is left for dense features; "
+            "take a ViT that normalises its patches, as DINO's and CLIP's do"
+        )
     patch = vit.patch_embed.patch_size
     if patch[0] != patch[1] or image_px % patch[0]:
         raise CheckpointError(
@@ -100,6 +105,8 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.vit.requires_grad_(whole)
+        if getattr(self.vit, "attn_pool", None) is not None:  # for an image's vector, which nobody wants
+            self.vit.attn_pool.requires_grad_(False)
         for block in self.vit.blocks[self.frozen_depth :]:
             block.requires_grad_(True)
         self.train(self.training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,6 +40,12 @@ class Ranks:
         """Wait for the others."""
         if self.world > 1:
             dist.barrier()
+
+    def share(self, values: Iterable[Tensor]) -> None:
+        """Give every process the first one's tensors, in place."""
+        if self.world > 1:
+            for value in values:
+                dist.broadcast(value, 0)
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes."""

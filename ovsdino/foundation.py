@@ -53,8 +53,12 @@ def foundation_of(
         "the list of training images": _names_digest(training),
         "the list of validation images": _names_digest(validation),
         "the text vectors' digest": _text_digest(config, table),
+        "the classes by label value": hashlib.sha256(repr(table.rows).encode()).hexdigest(),
         "the known names' digest": known.identity() if config.distill or config.shorten_text else None,
     }
+
+
+_LATER = ("the classes by label value",)  # earlier versions did not record it
 
 
 def check_foundation(before: Foundation, now: Foundation) -> None:
@@ -70,7 +74,7 @@ def check_foundation(before: Foundation, now: Foundation) -> None:
     changes = [
         f"{name} was {str(before.get(name))[:16]}, now it is {str(now.get(name))[:16]}"
         for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and (name in before or name not in _LATER)
     ]
     if changes:
         raise CheckpointError(

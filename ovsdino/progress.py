@@ -137,5 +137,11 @@ def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
         for field in dataclasses.fields(TrainConfig)
         if field.default is not dataclasses.MISSING
     }
-    recorded = TrainConfig(data=("",), out=Path()).recorded()
-    return {name: defaults[name] for name in recorded if name in defaults} | settings
+    recorded = json.loads(json.dumps(TrainConfig(data=("",), out=Path()).recorded()))
+    filled = {name: defaults[name] for name in recorded if name in defaults} | settings
+    return {name: _filled(value, recorded.get(name)) for name, value in filled.items()}
+
+
+def _filled(value: Any, default: Any) -> Any:
+    """Return a group of settings with those that it lacks, as the augmentation's."""
+    return default | value if isinstance(value, dict) and isinstance(default, dict) else value

@@ -109,11 +109,12 @@ class _Training:
         if progress is not None:
             progress.restore(self.model, self.optimizer)
         self.objective: nn.Module = prepared.objective
+        self.broadcasts = False
         if ranks.world > 1:
             # Every trainable parameter is in every forward pass, whatever the switches: none is unused.
             # Running statistics of BatchNorm, in a backbone that learns as a whole, are the first process's.
-            statistics = any(name.endswith("running_mean") for name, _ in self.model.named_buffers())
-            self.objective = DistributedDataParallel(prepared.objective, broadcast_buffers=statistics)
+            self.broadcasts = any(name.endswith("running_mean") for name, _ in self.model.named_buffers())
+            self.objective = DistributedDataParallel(prepared.objective, broadcast_buffers=self.broadcasts)
         self.share = config.batch_size // ranks.world
         self.steps_per_epoch = -(-len(prepared.training) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
@@ -219,13 +220,20 @@ class _Training:
         figures: dict[str, float | None] = {}
         is_last = epoch + 1 == config.epochs
         if prepared.validation is not None and ((epoch + 1) % config.val_every == 0 or is_last):
-            figures = validate(
-                prepared.objective,
-                prepared.validation,
-                prepared.cached_validation,
-                self.ranks,
-                config.micro_batch,
-            )
+            if self.broadcasts:
+                self.ranks.share(self.model.buffers())  # what is validated is what the first process saves
+            try:
+                figures = validate(
+                    prepared.objective,
+                    prepared.validation,
+                    prepared.cached_validation,
+                    self.ranks,
+                    config.micro_batch,
+                )
+            except Exception:  # a broken label, or no room: the epoch's weights are not lost for it
+                if self.ranks.main:
+                    save_checkpoint(config.out / "last", self.model, self._info(epoch, None))
+                raise
         miou = figures.get("mean")
         if figures and miou is None and not self.said_unmeasured:
             self.said_unmeasured = True

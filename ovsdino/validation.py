@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ovsdino.data.augment import centre_framing
 from ovsdino.data.dataset import Batch, Collate, ViewDataset
-from ovsdino.data.samples import read_sample
+from ovsdino.data.leave_out import read_labels
 from ovsdino.distributed import Ranks
 from ovsdino.objective import Objective
 from ovsdino.view_store import CachedViews
@@ -91,7 +91,7 @@ def _embedded(
 def _truth(views: ViewDataset, index: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the labels of the middle square as places in `rows`, int64 [h, w]; -1 where unlabelled."""
     source, sample = views.samples[index]
-    _, labels = read_sample(sample)
+    labels = read_labels(sample)
     box = centre_framing(labels.size_hw).box
     found = labels.renumbered(views.table.rows[source]).index_map(box)
     if box.side > _LARGEST_PX:

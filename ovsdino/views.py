@@ -204,6 +204,8 @@ class _Writer:
         for name, values in found.items():
             with np.errstate(over="ignore"):
                 stored[name] = values.float().cpu().numpy().astype(self.layout.parts[name][1])
+            if not torch.isfinite(values).all():
+                raise CheckpointError(f"{name} of a view are not finite; compute them in --precision fp32")
             if not np.all(np.isfinite(stored[name])):
                 raise CheckpointError(f"{name} exceed FP16's range; pass --cache-dtype float32")
         return stored

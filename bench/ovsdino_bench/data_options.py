@@ -14,7 +14,7 @@ from ovsdino_bench.folder import open_folder
 from ovsdino_bench.prompts import with_prompts
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.extras import needing
-from ovsdino_runtime.queries import parse_classes, read_classes_file
+from ovsdino_runtime.queries import parse_classes, parse_value_names, read_classes_file, read_value_names
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _own(data: str, classes: str | None, *, partial: bool) -> Benchmark:
     looks_like_a_file = "," not in classes and (classes.endswith(".txt") or "/" in classes)
     if looks_like_a_file and not _is_file(classes):
         raise DataError(f"there is no file of class names at {classes}")
-    given = _requests(classes)
+    given = read_value_names(Path(classes)) if _is_file(classes) else parse_value_names(classes)
     images, left_out = open_folder(Path(data), given, partial=partial)
     return own_data(data, images, given, left_out)
 

@@ -12,7 +12,7 @@ from ovsdino.data.labels import NO_CLASS, UNLABELLED
 from ovsdino.data.samples import Source
 from ovsdino_runtime.embeddings import unit
 from ovsdino_runtime.errors import DataError, VocabularyError
-from ovsdino_runtime.queries import asked_name
+from ovsdino_runtime.queries import ClassQuery, asked_name
 from ovsdino_runtime.vocabulary import resolve
 
 _NOT_ASKED = {"-": UNLABELLED, "background": NO_CLASS}
@@ -72,10 +72,10 @@ def class_table(
     notes: list[str] = []
     for source in sources:
         own: list[int] = []
+        queries: list[ClassQuery | None] = []
         for name in source.names:
-            asked = asked_name(name).lower()
-            if asked in _NOT_ASKED:
-                own.append(_NOT_ASKED[asked])
+            if asked_name(name).lower() in _NOT_ASKED:
+                queries.append(None)
                 continue
             try:
                 # One at a time: two labels of a data set may well be one class.
@@ -84,17 +84,33 @@ def class_table(
                 raise VocabularyError(
                     f"{source.spec}: {error}; in the data set's names, write label=prompt"
                 ) from error
-            query = resolution.queries[0]
+            queries.append(resolution.queries[0])
             notes.extend(note for note in resolution.notes if note not in notes)
-            if query.prompts not in row_of:
-                row_of[query.prompts] = len(names)
+        for name, query in zip(source.names, queries, strict=True):
+            if query is None:
+                own.append(_NOT_ASKED[asked_name(name).lower()])
+                continue
+            prompts = _beside_others(name, query, queries)
+            if prompts not in row_of:
+                row_of[prompts] = len(names)
                 names.append(query.label)
-            own.append(row_of[query.prompts])
+            own.append(row_of[prompts])
         if all(row < 0 for row in own):
             raise DataError(f"{source.spec} names no class")
         rows.append(tuple(own))
-    prompts = tuple(row_of)
-    every = sorted({name for group in prompts for name in group})
+    groups = tuple(row_of)
+    every = sorted({name for group in groups for name in group})
     vector = dict(zip(every, embed(every), strict=True))
-    vectors = unit(np.stack([np.mean([vector[name] for name in group], axis=0) for group in prompts]))
-    return ClassTable(tuple(names), prompts, vectors, tuple(rows), tuple(notes))
+    vectors = unit(np.stack([np.mean([vector[name] for name in group], axis=0) for group in groups]))
+    return ClassTable(tuple(names), groups, vectors, tuple(rows), tuple(notes))
+
+
+def _beside_others(name: str, query: ClassQuery, queries: Sequence[ClassQuery | None]) -> tuple[str, ...]:
+    """Return a class's prompts; a general word stands for those that are not a class of the data set too.
+
+    As at inference: where "vehicle" and "car" are classes, cars are no vehicles.
+    """
+    if set("=|") & set(name) or len(query.prompts) == 1:
+        return query.prompts
+    taken = {prompt for other in queries if other and len(other.prompts) == 1 for prompt in other.prompts}
+    return tuple(prompt for prompt in query.prompts if prompt not in taken) or query.prompts

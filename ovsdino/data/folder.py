@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ovsdino.data.labels import Labels, labels_of_map
 from ovsdino.data.samples import Source, file_bytes, images_in, visible
@@ -66,7 +66,7 @@ class FolderSample:
                         "pixel; save it with one 8- or 16-bit channel"
                     )
                 return np.asarray(opened)
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"cannot read the label {self.label}: {error}") from error
 
     def content(self) -> Iterable[bytes]:

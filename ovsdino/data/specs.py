@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from ovsdino.data.coco import read_coco
 from ovsdino.data.folder import read_folder
 from ovsdino.data.samples import Source
-from ovsdino.data.yolo import read_yolo
+from ovsdino.data.yolo import YOLO_NAMES, read_yolo
 from ovsdino_runtime.errors import DataError
-from ovsdino_runtime.vocabulary import parse_classes, read_classes_file, vocabulary
+from ovsdino_runtime.queries import parse_classes, parse_value_names, read_classes_file, read_value_names
+from ovsdino_runtime.vocabulary import vocabulary
 
 GRAMMAR = "coco:JSON:IMAGES[:NAMES], folder:DIR:NAMES or yolo:DIR[:NAMES]"
 
@@ -21,10 +23,10 @@ def read_source(spec: str) -> Source:
 
     `coco:JSON:IMAGES[:NAMES]` is an instance JSON and its images; NAMES may give `label=prompt`
     for some of its categories. `folder:DIR:NAMES` is DIR/images and DIR/labels (PNG); NAMES are the
-    classes by pixel value. `yolo:DIR[:NAMES]` is DIR/images and DIR/labels (text); NAMES are COCO's
-    80 by default. NAMES is a file with a name a line, or names with commas between; `label=prompt`
-    asks the text encoder for another name (`bicyclist=rider`), `-` makes a class unlabelled, and
-    `background` is no class but known to be none of the others.
+    classes by pixel value. `yolo:DIR[:NAMES]` is DIR/images and DIR/labels (text); NAMES are those of
+    a classes.txt there by default, or COCO's 80. NAMES is a file with a name a line, or names with
+    commas between; `label=prompt` asks the text encoder for another name (`bicyclist=rider`), `-` makes
+    a class unlabelled, and `background` is no class but known to be none of the others.
 
     Raises:
         DataError: the specification, or what it names, is not as it should be.
@@ -37,8 +39,21 @@ def read_source(spec: str) -> Source:
     if kind == "coco":
         return read_coco(Path(fields[0]), Path(fields[1]), _names(fields[2]) if len(fields) == 3 else ())
     if kind == "folder":
-        return read_folder(Path(fields[0]), _names(fields[1]))
-    return read_yolo(Path(fields[0]), _names(fields[1]) if len(fields) == 2 else coco_names())
+        return read_folder(Path(fields[0]), _names(fields[1], by_value=True))
+    folder = Path(fields[0])
+    return _yolo(folder, _names(fields[1], by_value=True) if len(fields) == 2 else None)
+
+
+def _yolo(folder: Path, names: tuple[str, ...] | None) -> Source:
+    """Return YOLO's data; where nobody gave names, a note says which are taken."""
+    if names is not None:
+        return read_yolo(folder, names)
+    lists = (folder / "labels" / YOLO_NAMES, folder / YOLO_NAMES)
+    listed = next((path for path in lists if path.is_file()), None)
+    source = read_yolo(folder, coco_names() if listed is None else read_value_names(listed))
+    taken = "COCO's 80, in their order" if listed is None else f"those in {listed}"
+    note = f"{source.spec}: the names are {taken}; others go behind it, as in yolo:DIR:NAMES"
+    return replace(source, notes=(*source.notes, note))
 
 
 def coco_names() -> tuple[str, ...]:
@@ -82,10 +97,10 @@ def _runs(samples: int, wanted: int, blocks: int) -> frozenset[int]:
     return frozenset(found)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names(text: str, *, by_value: bool = False) -> tuple[str, ...]:
     path = Path(text)
     if "," not in text and path.is_file():
-        return read_classes_file(path)
+        return read_value_names(path) if by_value else read_classes_file(path)
     if "," not in text and ("/" in text or path.suffix):
         raise DataError(f"no file of class names at {text}")
-    return parse_classes(text)
+    return parse_value_names(text) if by_value else parse_classes(text)

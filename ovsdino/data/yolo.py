@@ -14,6 +14,7 @@ from ovsdino.data.polygons import polygon_mask
 from ovsdino.data.samples import Source, file_bytes, images_in
 from ovsdino_runtime.errors import DataError
 
+YOLO_NAMES = "classes.txt"  # what annotation tools list the names in
 _SLACK = 0.01  # how far outside the image a point may lie, relative to its side; it is clipped
 
 
@@ -92,7 +93,7 @@ def read_yolo(folder: Path, names: tuple[str, ...]) -> Source:
     label_folder = folder / "labels"
     if not label_folder.is_dir():
         raise DataError(f"no folder {label_folder}; YOLO's text files belong there, named as their images")
-    labels = {path.stem: path for path in sorted(label_folder.glob("*.txt")) if path.stem != "classes"}
+    labels = {path.stem: path for path in sorted(label_folder.glob("*.txt")) if path.name != YOLO_NAMES}
     if not set(labels) & set(images):
         raise DataError(f"{label_folder} holds no .txt file named as an image; YOLO's polygons belong there")
     samples = tuple(YoloSample(path, labels.get(stem), len(names)) for stem, path in images.items())

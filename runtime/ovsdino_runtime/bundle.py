@@ -58,6 +58,29 @@ class Bundle:
                 outside the folder, or the schema is newer than this reader.
         """
         folder = Path(path)
+        try:
+            text = cls._manifest_text(folder)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise BundleError(
+                f"cannot read the bundle {folder}: {reason}; check its permissions, or export it again"
+            ) from error
+        source = folder / MANIFEST
+        bundle = cls(folder, Manifest.from_json(text, str(source)))
+        for name, entry in bundle.manifest.files.items():
+            try:
+                _verify(folder, name, entry)
+            except (OSError, ValueError) as error:  # unreadable, or a name no file can have
+                reason = getattr(error, "strerror", None) or error
+                raise BundleError(
+                    f"cannot read {name[:80]!r} of the bundle {folder}: {reason}; copy or export it again"
+                ) from error
+        for name in (IMAGE_GRAPH, VOCABULARY):
+            bundle.file(name)
+        return bundle
+
+    @staticmethod
+    def _manifest_text(folder: Path) -> str:
         if not folder.is_dir():
             found = "a file" if folder.exists() else "nothing"
             raise BundleError(
@@ -72,22 +95,7 @@ class Bundle:
             )
         if source.stat().st_size > _MANIFEST_LIMIT_BYTES:
             raise BundleError(f"{source} is larger than any manifest; export the bundle again")
-        try:
-            text = source.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"cannot read {source} ({error}); export the bundle again") from error
-        bundle = cls(folder, Manifest.from_json(text, str(source)))
-        for name, entry in bundle.manifest.files.items():
-            try:
-                _verify(folder, name, entry)
-            except (OSError, ValueError) as error:  # unreadable, or a name no file can have
-                reason = getattr(error, "strerror", None) or error
-                raise BundleError(
-                    f"cannot read {name[:80]!r} of the bundle {folder}: {reason}; copy or export it again"
-                ) from error
-        for name in (IMAGE_GRAPH, VOCABULARY):
-            bundle.file(name)
-        return bundle
+        return source.read_text(encoding="utf-8")
 
     def has(self, name: str) -> bool:
         """Return whether the bundle ships the file."""

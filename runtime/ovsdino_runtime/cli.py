@@ -153,7 +153,8 @@ def run(
     """Segment pictures into the classes you name.
 
     For every picture two files appear in --out: PICTURE.labels.png, whose pixel values are class
-    numbers, and PICTURE.overlay.png with the colours laid over the picture and a legend.
+    numbers (read it with Pillow: OpenCV gives its palette's colours), and PICTURE.overlay.png with the
+    colours laid over the picture and a legend.
     """
     if list_devices or list_classes:
         from ovsdino_runtime import listings

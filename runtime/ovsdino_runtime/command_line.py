@@ -39,8 +39,8 @@ def complain(message: str) -> None:
 
 
 def one_line(message: str) -> str:
-    """Return the message without the line breaks that a file's name may hold."""
-    return " ".join(message.splitlines())
+    """Return the message without line breaks and terminal codes that names from elsewhere may hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.splitlines()))
 
 
 def version_of(program: str) -> Callable[[bool], None]:

@@ -119,11 +119,18 @@ class EmbeddingTable:
                 )
         except NPZ_DAMAGE as error:
             raise BundleError(f"{path} is no embedding table ({error}); export the bundle again") from error
-        vectors = table.embeddings
-        shapes_fit = vectors.ndim == 2 and len(table.names) == len(vectors) == len(table.trained)
-        if not shapes_fit or not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+        fit = len(table.names) == len(table.trained) and _are_unit(table.embeddings, len(table.names))
+        dim = table.embeddings.shape[-1]
+        sets_fit = (_are_unit(item.embeddings, len(item.names), dim) for item in table.sets.values())
+        if not fit or not all(sets_fit):
             raise BundleError(f"{path} holds vectors that are not of unit norm; export the bundle again")
         return table
+
+
+def _are_unit(vectors: Vectors, count: int, dim: int | None = None) -> bool:
+    """Return whether there are so many vectors, of so many numbers, all of unit norm."""
+    shaped = vectors.ndim == 2 and len(vectors) == count and dim in (None, vectors.shape[1])
+    return shaped and bool(np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3))
 
 
 def unit(vectors: Vectors) -> Vectors:

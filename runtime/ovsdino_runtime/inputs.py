@@ -42,7 +42,13 @@ def pictures_of(argument: str) -> list[Path]:
         raise ImageError(f"cannot read the folder {path}: {error.strerror}; check its permissions") from error
     if glob.has_magic(argument) and not path.exists():
         matches = glob.iglob(argument, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        found = _pictures(Path(match) for match in matches)
+        try:
+            found = _pictures(Path(match) for match in matches)
+        except OSError as error:
+            raise ImageError(
+                f"cannot read {error.filename}, which {argument} matches: {error.strerror}; check its "
+                "permissions"
+            ) from error
         if not found:
             raise ImageError(
                 f"the pattern {argument} matches no picture; check it and the folder it starts in"

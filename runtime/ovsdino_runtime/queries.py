@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,50 @@ def read_classes_file(path: Path) -> tuple[str, ...]:
     Raises:
         VocabularyError: the file cannot be read, is not UTF-8 text, or names no class.
     """
+    requests = tuple(filter(None, _lines_of(path)))
+    if not requests:
+        raise VocabularyError(f"the class list {path} names no class; write one a line")
+    return requests
+
+
+def parse_value_names(text: str) -> tuple[str, ...]:
+    """Return the names of a data set's values, the first of value 0, in a comma-separated text.
+
+    Raises:
+        VocabularyError: there are none, or one in between is empty: later names would be of other values.
+    """
+    _refuse_gap([part.strip() for part in text.split(",")], f"the names {text!r}", "name")
+    return parse_classes(text)
+
+
+def read_value_names(path: Path) -> tuple[str, ...]:
+    """Return the names of a data set's values, one a line, the first of value 0.
+
+    Raises:
+        VocabularyError: as `read_classes_file`, or a line between names has none.
+    """
+    lines = _lines_of(path)
+    first = next((number for number, line in enumerate(lines) if line), 0)
+    _refuse_gap(["-"] * first + lines[first:], str(path), "line")
+    return read_classes_file(path)
+
+
+def _refuse_gap(parts: Sequence[str], where: str, what: str) -> None:
+    last = max((number for number, part in enumerate(parts) if part), default=0)
+    for number, part in enumerate(parts[:last], start=1):
+        if not part:
+            raise VocabularyError(
+                f"{what} {number} of {where} is empty, and the place of a name is its value; write - for a "
+                "value that is unlabelled"
+            )
+
+
+def _lines_of(path: Path) -> list[str]:
+    """Return a class list's lines without comments.
+
+    Raises:
+        VocabularyError: it cannot be read, or is not UTF-8 text.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -78,8 +123,4 @@ def read_classes_file(path: Path) -> tuple[str, ...]:
         ) from error
     except UnicodeDecodeError as error:
         raise VocabularyError(f"the class list {path} is not UTF-8 text; save it as UTF-8") from error
-    lines = (_COMMENT.sub("", line).strip() for line in text.splitlines())
-    requests = tuple(line for line in lines if line)
-    if not requests:
-        raise VocabularyError(f"the class list {path} names no class; write one a line")
-    return requests
+    return [_COMMENT.sub("", line).strip() for line in text.splitlines()]

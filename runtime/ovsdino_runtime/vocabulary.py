@@ -161,6 +161,10 @@ class _Resolver:
         if found := self._index.find(name):
             return found
         if self._open and plain(name):
+            if "," in name:  # a text encoder would take all of it for one thing
+                raise VocabularyError(
+                    f"the class {name!r} holds a comma; give every class by itself, one a line"
+                )
             return (plain(name),)
         for candidate in meanings().synonyms(name):
             if found := self._index.find(candidate):

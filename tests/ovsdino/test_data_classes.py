@@ -52,6 +52,13 @@ def test_several_prompts_give_the_mean_of_their_vectors() -> None:
     assert table.prompt_names == ("bus", "car")
 
 
+def test_a_general_word_stands_for_what_is_no_class_of_the_data_set_itself() -> None:
+    table = class_table([source("vehicle", "car"), source("vehicle")], KNOWN, embed, open_vocabulary=False)
+    assert table.prompts[:2] == (("bus",), ("car",))
+    assert set(table.prompts[2]) == {"bus", "car"}
+    assert table.rows == ((0, 1), (2,))
+
+
 def test_void_and_background_are_no_classes() -> None:
     table = class_table([source("background", "car", "-")], KNOWN, embed, open_vocabulary=False)
     assert table.rows == ((NO_CLASS, 0, UNLABELLED),)

@@ -23,7 +23,7 @@ from ovsdino.data.polygons import rle_mask
 from ovsdino.data.samples import Source, read_sample
 from ovsdino.data.specs import coco_names, held_out, read_source
 from ovsdino.data.yolo import read_yolo
-from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.errors import DataError, VocabularyError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 CAMVID = "sky,building,pole,road,sidewalk,tree,traffic sign,fence,car,person,bicyclist=rider,-"
@@ -377,17 +377,34 @@ def test_coco_that_is_no_json_or_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_specifications_name_all_three_layouts(painted: Callable[..., Path], tmp_path: Path) -> None:
     folder = painted(tmp_path / "folder", 1)
-    (tmp_path / "names.txt").write_text("car\nroad  # asphalt\n\ntree\nsky\n")
+    (tmp_path / "names.txt").write_text("# by value\n\ncar\nroad  # asphalt\ntree\nsky\n\n")
     text = yolo(tmp_path / "yolo", "0 0 0 1 0 1 1\n")
     path = coco(tmp_path / "coco", [])
     named = f"coco:{path}:{path.parent / 'images'}:tooth=teeth"
     assert read_source(f"folder:{folder}:{tmp_path / 'names.txt'}").names == ("car", "road", "tree", "sky")
     assert read_source(f"folder:{folder}:car,bicyclist=rider").names == ("car", "bicyclist=rider")
-    assert read_source(f"yolo:{text}").names[79] == "toothbrush"
+    found = read_source(f"yolo:{text}")
+    assert found.names[79] == "toothbrush"
+    assert "the names are COCO's 80, in their order; others go behind it" in found.notes[0]
+    (text / "labels" / "classes.txt").write_text("crack\nspall\n")
+    assert read_source(f"yolo:{text}").names == ("crack", "spall")
     assert read_source(f"yolo:{text}:dog").names == ("dog",)
     assert read_source(named).names == ("car", "tooth=teeth")
     with pytest.raises(DataError, match="no category 'dog'"):
         read_source(f"{named[: -len('tooth=teeth')]}dog=cat")
+
+
+@pytest.mark.parametrize("text", ["car,,road", "car,road, ,-", "car\n\nroad\n", "car\n# unused\nroad"])
+def test_a_gap_among_names_by_value_is_refused(
+    painted: Callable[..., Path], tmp_path: Path, text: str
+) -> None:
+    folder = painted(tmp_path / "folder", 1)
+    names = text
+    if "\n" in text:
+        names = str(tmp_path / "names.txt")
+        Path(names).write_text(text)
+    with pytest.raises(VocabularyError, match=r"(name|line) \d of .* is empty, .* write - for a value"):
+        read_source(f"folder:{folder}:{names}")
 
 
 @pytest.mark.parametrize(
@@ -469,7 +486,7 @@ def test_camvid_is_read(part: str) -> None:
 def test_coco128_is_read() -> None:
     source = read_source(f"yolo:{SHARED / 'coco128'}")
     assert len(source.samples) == 128
-    assert len(source.notes) == 2  # two photographs without text, two texts without photograph
+    assert len(source.notes) == 3  # two photographs without text, two texts without photograph; the names
     seen = set()
     for sample in source.samples:
         _, labels = read_sample(sample)

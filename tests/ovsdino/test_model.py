@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovsdino.backbone import create_vit
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
@@ -231,3 +232,8 @@ def test_a_backbone_that_cannot_serve_is_refused(name: str, window: int, message
 def test_more_trainable_blocks_than_there_are_is_refused() -> None:
     with pytest.raises(CheckpointError, match="has 12"):
         OVSDINO(ModelConfig(backbone=TINY, window_px=64, backbone_trainable_blocks=13))
+
+
+def test_a_vit_without_a_norm_of_its_patches_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="has its last norm behind pooling"):
+        create_vit("eva02_tiny_patch14_224", 224)

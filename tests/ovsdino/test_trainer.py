@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.batches import epoch_order
-from ovsdino.checkpoint import load_checkpoint, read_info, save_checkpoint
+from ovsdino.checkpoint import load_checkpoint, read_info, read_tensors, save_checkpoint
 from ovsdino.data.dataset import Collate, View
 from ovsdino.data.labels import ClassShares
 from ovsdino.distributed import Ranks
@@ -38,6 +38,7 @@ from ovsdino_runtime.metrics import confusion, mean_iou
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import World
 
@@ -202,6 +203,7 @@ def test_a_training_begun_before_an_option_existed_resumes_with_its_default(worl
     state = torch.load(config.out / "state.pt", weights_only=True)
     settings = json.loads(state["settings"])
     assert settings.pop("cross_entropy_weight") == 0
+    assert settings["augmentation"].pop("object_crops") == 0
     torch.save({**state, "settings": json.dumps(settings)}, config.out / "state.pt")
     assert read_progress(replace(config, resume=True)) is not None
     with pytest.raises(CheckpointError, match=r"has cross_entropy_weight 0\.0, now it is 1\.0"):
@@ -298,6 +300,12 @@ def _another_name(world: World) -> None:
         (world.data / kind / "00.png").rename(world.data / kind / "000.png")
 
 
+def _other_values(world: World) -> None:
+    """Let the values 0 and 1 change their meanings."""
+    names = world.folder / "names.txt"
+    names.write_text("road\ncar\ntree\nsky\n")
+
+
 def _other_vectors(world: World) -> None:
     with np.load(world.text_embeddings) as before:
         np.savez(world.text_embeddings, street=np.roll(before["street"], 1, axis=0))
@@ -307,9 +315,10 @@ def _other_vectors(world: World) -> None:
     ("change", "named"),
     [
         (_another_backbone, "the backbone's fingerprint was"),
-        (_another_image, "the number of training images was 6, now it is 7"),
+        (_another_image, "the number of training images was 12, now it is 14"),
         (_another_name, "the list of training images was"),
         (_other_vectors, "the text vectors' digest was"),
+        (_other_values, "the classes by label value was"),
     ],
 )
 def test_a_training_goes_on_only_on_what_it_began_with(
@@ -317,7 +326,10 @@ def test_a_training_goes_on_only_on_what_it_began_with(
 ) -> None:
     weights = world.folder / "vit.safetensors"
     save_file(load_backbone_weights("test_vit", "random:0").tensors, weights)
-    config = world.config("run", epochs=1, backbone_weights=str(weights))
+    names = world.folder / "names.txt"
+    names.write_text("car\nroad\ntree\nsky\n")
+    data = (f"folder:{world.data}:road,car,tree,sky", f"folder:{world.data}:{names}")
+    config = world.config("run", epochs=1, backbone_weights=str(weights), data=data)
     fit(config)
     fit(replace(config, resume=True))
     change(world)
@@ -325,6 +337,28 @@ def test_a_training_goes_on_only_on_what_it_began_with(
         fit(replace(config, resume=True))
     assert named in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_without_alignment_a_sam_has_no_part(world: World, tiny_sam: Path) -> None:
+    for alignment in (True, False):
+        out = f"alignment {alignment}"
+        config = world.config(out, epochs=1, teacher=str(tiny_sam), model={"alignment": alignment})
+        fit(config)
+        steps = [line for line in steps_of(config) if line["kind"] == "step"]
+        assert all(("align" in line) == alignment for line in steps)
+
+
+def test_a_validation_that_fails_keeps_the_weights_of_its_epoch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: object) -> None:
+        raise DataError("cannot read the label 7.png")
+
+    monkeypatch.setattr("ovsdino.trainer.validate", broken)
+    config = world.config("run", epochs=1)
+    with pytest.raises(DataError, match=r"7\.png"):
+        fit(config)
+    assert read_tensors(config.out / "last")
 
 
 def test_another_named_text_encoder_of_ready_made_vectors_is_believed(world: World) -> None:

@@ -271,6 +271,26 @@ def test_a_broken_embedding_table_is_refused(tmp_path: Path, contents: bytes) ->
         EmbeddingTable.load(tmp_path / "table.npz")
 
 
+@pytest.mark.parametrize("own", [np.eye(3, 4)[:2], np.eye(3, 5), 2 * np.eye(3, 4)])
+def test_a_vocabulary_of_a_table_with_other_vectors_is_refused(tmp_path: Path, own: np.ndarray) -> None:
+    vectors = np.eye(3, 4, dtype=np.float32)
+    names = ("car", "road", "sky")
+    table = EmbeddingTable.from_sets({"a": EmbeddingSet(names=names, embeddings=vectors)}, trained=names)
+    table.sets["a"] = EmbeddingSet(names=names, embeddings=own.astype(np.float32))  # type: ignore[index]
+    table.save(tmp_path / "table.npz")
+    with pytest.raises(BundleError, match="unit norm"):
+        EmbeddingTable.load(tmp_path / "table.npz")
+
+
+def test_a_bundle_that_may_not_be_entered_is_one_line(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    with pytest.raises(BundleError, match=f"cannot read the bundle {copied}: Permission denied; check"):
+        Bundle.open(copied)
+
+
 def test_an_embedding_table_never_unpickles(tmp_path: Path) -> None:
     with (tmp_path / "table.npz").open("wb") as file:
         np.savez(file, names=np.array([{"any": "object"}], dtype=object))

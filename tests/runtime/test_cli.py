@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovsdino_runtime import __version__
+from ovsdino_runtime.command_line import one_line
 from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import vocabularies, vocabulary
 
@@ -328,6 +329,10 @@ def test_a_picture_lying_on_its_side_is_segmented_upright(
     assert labels.shape == (120, 60)
     assert (labels[:50] == 0).all()
     assert (labels[70:] == 1).all()
+
+
+def test_terminal_codes_of_names_from_elsewhere_are_not_printed() -> None:
+    assert one_line("a\x1b[2Jb\nc\u00e9 \u9053") == "a?[2Jb c\u00e9 \u9053"
 
 
 def test_a_file_name_with_a_line_break_still_makes_one_line(run: Run, tmp_path: Path) -> None:

@@ -503,3 +503,8 @@ def test_punctuation_is_no_name_without_a_text_encoder() -> None:
     with pytest.raises(VocabularyError, match="unknown class"):
         closed("?!")
     assert resolve(["?!"], STREET, open_vocabulary=True).queries[0].prompts == ("?!",)
+
+
+def test_a_list_in_one_line_is_no_class_for_a_text_encoder() -> None:
+    with pytest.raises(VocabularyError, match="'car,road' holds a comma; give every class by itself"):
+        resolve(["car,road"], STREET, open_vocabulary=True)
