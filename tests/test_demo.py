@@ -50,9 +50,9 @@ def test_the_demo_segments_the_example(demo: tuple[Path, Path, str, str]) -> Non
         is_there, is_said = truth == names.index(name), labels == number
         ious[name] = (is_there & is_said).sum() / (is_there | is_said).sum()
     assert set(ious) == {"car", "road", "building", "sky", "tree", "person"}
-    assert ious.pop("person") > 0.45  # small, and what this model is bad at
-    assert ious["road"] > 0.85, ious
-    assert min(ious.values()) > 0.8, ious
+    assert ious.pop("person") > 0.55  # small, and what this model is bad at
+    assert ious["road"] > 0.9, ious
+    assert min(ious.values()) > 0.85, ious
 
 
 def test_the_readmes_commands_run_there_in_less_than_half_a_gigabyte(
