@@ -15,6 +15,8 @@ from ovsdino.nano import ARCHITECTURES
 from ovsdino_runtime.errors import CheckpointError
 from ovsdino_runtime.pixels import MEAN, STD
 
+_POOLING = ("fc_norm", "attn_pool")  # parts of timm's ViTs
+
 
 @dataclass(frozen=True)
 class FrozenFeatures:
@@ -50,11 +52,6 @@ def create_vit(name: str, image_px: int) -> VisionTransformer | Eva:
         raise CheckpointError(f"timm cannot build the backbone {name!r} at {image_px} px: {error}") from error
     if not isinstance(vit, (VisionTransformer, Eva)):
         raise CheckpointError(f"backbone {name!r} is a {type(vit).__name__}; only timm's ViTs serve")
-    if isinstance(vit.norm, nn.Identity):
-        raise CheckpointError(
-            f"backbone {name!r} has its last norm behind pooling, so that none is left for dense features; "
-            "take a ViT that normalises its patches, as DINO's and CLIP's do"
-        )
     patch = vit.patch_embed.patch_size
     if patch[0] != patch[1] or image_px % patch[0]:
         raise CheckpointError(
@@ -105,8 +102,10 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.vit.requires_grad_(whole)
-        if getattr(self.vit, "attn_pool", None) is not None:  # for an image's vector, which nobody wants
-            self.vit.attn_pool.requires_grad_(False)
+        for pooling in _POOLING:  # for an image's vector, which nobody asks for: it would learn nothing
+            part = getattr(self.vit, pooling, None)
+            if part is not None:
+                part.requires_grad_(False)
         for block in self.vit.blocks[self.frozen_depth :]:
             block.requires_grad_(True)
         self.train(self.training)
@@ -131,7 +130,8 @@ class Backbone(nn.Module):
     def finish(self, frozen: FrozenFeatures) -> tuple[tuple[Tensor, ...], Tensor]:
         """Return the fused blocks and the last block, each [B, C, h, w].
 
-        Ours: the last block is taken after the backbone's final norm, earlier ones raw.
+        Ours: the last block is taken after the backbone's final norm, earlier ones raw. A ViT that normalises
+        only what it has pooled, as EVA-02, has no such norm, and its last block is raw too.
         """
         tokens, kept = self._run(frozen.tokens, self.frozen_depth, self.depth)
         return (*frozen.blocks, *kept.values()), self._grid(self.vit.norm(tokens))

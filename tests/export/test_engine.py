@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from ovsdino_export.build_progress import shown
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import build_engine
+from ovsdino_export.engine_attempt import _held_against
 from ovsdino_export.graph_source import Graph, graph_of, shipped_graphs
 from ovsdino_export.timing_cache import timing_cache_path
-from ovsdino_export.verify import load_golden
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.bundle_writing import revised_bundle
 from ovsdino_runtime.engine_trust import is_trusted
@@ -209,21 +209,25 @@ def test_an_engine_that_is_wrong_in_one_place_of_one_batch_size_is_never_written
     assert _nothing_is_written(bundle)
 
 
-def test_every_golden_window_is_run_in_every_batch_size(
-    trt: StrictModule, bundle: Bundle, tiny_features: Features
-) -> None:
-    windows, _ = load_golden(bundle.file("golden.npz"))
-    assert len(windows) == 4
+def test_every_golden_window_is_run_in_every_batch_size() -> None:
+    class Engine:
+        profile = BatchProfile(least=1, usual=3, most=9)
 
-    def compute(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found = tiny_features(batch)
-        if len(batch) == 3:
-            found[[np.array_equal(window, windows[-1]) for window in batch]] *= -1
-        return found
+        def run(self, batch: NDArray[np.generic]) -> NDArray[np.generic]:
+            sizes.append(len(batch))
+            return batch
 
-    trt.faults["compute"] = compute
-    with pytest.raises(ParityError, match="PyTorch computes: in batches of 3: mean patch cosine"):
-        build_engine(bundle, BuildOptions(precision="fp32"))
+    sizes: list[int] = []
+    seen: list[set[int]] = []
+
+    def judge(outputs: NDArray[np.generic], which: NDArray[np.intp]) -> tuple[dict[str, float], list[str]]:
+        np.testing.assert_array_equal(outputs, which)
+        seen.append(set(which.tolist()))
+        return {}, []
+
+    assert _held_against(judge, Engine(), np.arange(4)) == ({}, ())  # type: ignore[arg-type]
+    assert seen == [{0, 1, 2, 3}] * 3
+    assert set(sizes) == {1, 3, 9}
 
 
 def test_features_that_are_not_finite_miss_every_gate(trt: StrictModule, bundle: Bundle) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovsdino.backbone import create_vit
+from ovsdino.backbone import Backbone
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
@@ -234,6 +234,11 @@ def test_more_trainable_blocks_than_there_are_is_refused() -> None:
         OVSDINO(ModelConfig(backbone=TINY, window_px=64, backbone_trainable_blocks=13))
 
 
-def test_a_vit_without_a_norm_of_its_patches_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="has its last norm behind pooling"):
-        create_vit("eva02_tiny_patch14_224", 224)
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "vit_base_patch16_siglip_224", "test_vit"])
+def test_whatever_of_a_backbone_learns_has_a_part_in_its_features(name: str) -> None:
+    side = 28 if "14" in name else 32
+    backbone = Backbone(name, side, (1,), 0, whole=True)
+    blocks, last = backbone(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    (last.sum() + blocks[0].sum()).backward()
+    learning = {key for key, value in backbone.named_parameters() if value.requires_grad}
+    assert learning == {key for key, value in backbone.named_parameters() if value.grad is not None}
