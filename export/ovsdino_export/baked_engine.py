@@ -23,14 +23,8 @@ from ovsdino_export.builder import BuildOptions
 from ovsdino_export.engine import require_writable, write_engine
 from ovsdino_export.engine_attempt import Verdict, attempt, workshop
 from ovsdino_export.light_graph import load_light
-from ovsdino_export.verify import (
-    SCENES,
-    classes_agreement,
-    golden_windows,
-    labels_agreement,
-    run_onnx,
-    scores_agreement,
-)
+from ovsdino_export.output_agreement import classes_agreement, labels_agreement, scores_agreement
+from ovsdino_export.verify import SCENES, golden_windows, run_onnx
 from ovsdino_runtime.engines import EngineFile, engine_name
 from ovsdino_runtime.errors import ExportError, ParityError
 from ovsdino_runtime.files import sha256_of

@@ -17,7 +17,7 @@ from ovsdino_export.baked_engine import ISLANDS_KEY
 from ovsdino_export.graph_source import Graph
 from ovsdino_export.large_graph import EXTERNAL_DATA_BYTES, weight_bytes
 from ovsdino_export.operators import check_file, resize_scale
-from ovsdino_export.verify import leads_of
+from ovsdino_export.output_agreement import leads_of
 from ovsdino_runtime.backends import NoBackend
 from ovsdino_runtime.background import Background
 from ovsdino_runtime.bundle import Bundle

@@ -12,15 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ovsdino_export.output_agreement import classes_agreement, labels_agreement, leads_of, scores_agreement
 from ovsdino_export.verify import (
-    classes_agreement,
     golden_windows,
-    labels_agreement,
-    leads_of,
     load_golden,
     run_onnx,
     save_golden,
-    scores_agreement,
     verify_features,
     verify_labels,
     verify_scores,
