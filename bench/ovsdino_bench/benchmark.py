@@ -155,7 +155,7 @@ def own_data(
         DataError: a class is called background.
     """
     classes = tuple(name for name in names if not is_unlabelled(name))
-    if any(asked_name(name).strip().lower() == BACKGROUND for name in classes):
+    if any(asked_name(name).lower() == BACKGROUND for name in classes):
         raise DataError(
             f"{source} has a class called {BACKGROUND!r}, which is no thing to look for; write - for its "
             "value, and it is not measured, or name what it shows, as in rest=sky|wall"

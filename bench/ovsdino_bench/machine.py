@@ -60,10 +60,8 @@ def shown_source(source: str) -> str:
     Args:
         source: a folder, `coco:JSON:IMAGES` or `yolo:DIR`; or any other text.
     """
-    kind, colon, rest = source.partition(":")
-    if colon and kind in ("coco", "yolo"):
-        return ":".join([kind, *map(_last_part, rest.split(":"))])
-    return _last_part(source)
+    kinds, parts = _parts(source)
+    return ":".join([*kinds, *map(_last_part, parts)])
 
 
 def hash_of_place(source: str) -> str:
@@ -72,9 +70,14 @@ def hash_of_place(source: str) -> str:
     Args:
         source: a folder, `coco:JSON:IMAGES` or `yolo:DIR`.
     """
-    kind, colon, rest = source.partition(":")
-    parts = rest.split(":") if colon and kind in ("coco", "yolo") else [source]
+    _, parts = _parts(source)
     return hashlib.sha256("\n".join(str(Path(part).resolve()) for part in parts).encode()).hexdigest()
+
+
+def _parts(source: str) -> tuple[list[str], list[str]]:
+    """Return the kind of data, if one is named, and what follows it."""
+    kind, colon, rest = source.partition(":")
+    return ([kind], rest.split(":")) if colon and kind in ("coco", "yolo") else ([], [source])
 
 
 def _last_part(path: str) -> str:

@@ -47,6 +47,7 @@ def reference(
     from ovsdino_bench.recorded import record
     from ovsdino_bench.selection import Selection
     from ovsdino_runtime.errors import DataError
+    from ovsdino_runtime.files import prepare_target
     from ovsdino_runtime.inputs import pictures_of, without_repetitions
     from ovsdino_runtime.queries import parse_classes
     from ovsdino_runtime.segmenter import Segmenter
@@ -54,6 +55,7 @@ def reference(
 
     if bool(images) == bool(dataset or data):
         raise typer.BadParameter("name either pictures with --images, or --dataset or --data")
+    prepare_target(out)
     described = machine()
     opened = o.opened(bundle)
     with needing("bench", "running a checkpoint"):

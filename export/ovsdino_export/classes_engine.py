@@ -13,7 +13,6 @@ from ovsdino_export.build_progress import BuildProgress, Silent
 from ovsdino_export.builder import BuildOptions
 from ovsdino_export.bundle_baking import Asked, asked_of, bake, expected_leads, expected_outputs
 from ovsdino_export.dry_run import Plan, nameless_engine, plan_build
-from ovsdino_export.engine import require_writable
 from ovsdino_export.engine_attempt import workshop
 from ovsdino_export.graph_source import Graph, Widening, graphs_of
 from ovsdino_export.planned_graph import planned_graph
@@ -22,8 +21,8 @@ from ovsdino_export.verify import load_golden
 from ovsdino_runtime.background import Background
 from ovsdino_runtime.bundle import GOLDEN, Bundle
 from ovsdino_runtime.engines import EngineFile
-from ovsdino_runtime.errors import OutputError, ParityError
-from ovsdino_runtime.files import atomic_file
+from ovsdino_runtime.errors import ParityError
+from ovsdino_runtime.files import atomic_file, prepare_target
 
 
 def build_classes_engine(
@@ -60,9 +59,7 @@ def build_classes_engine(
     progress = progress or Silent()
     workshop()  # what is missing or mistyped is said before minutes are spent
     asked = asked_of(bundle, classes, background)
-    require_writable(out.parent)
-    if out.is_dir():
-        raise OutputError(f"cannot write {out}: it is a folder; name another file")
+    prepare_target(out)
     missed: ParityError | None = None
     with graphs_of(bundle, options.precision, progress.step) as graphs:
         widening = Widening(graphs)

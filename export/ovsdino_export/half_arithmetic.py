@@ -109,7 +109,7 @@ def run_plain(session: Any, wanted: Sequence[str] | None, window: NDArray[np.gen
     except Exception as error:  # as above
         first = (str(error) or repr(error)).splitlines()[0]
         raise InferenceError(
-            f"ONNX Runtime failed on the graph: {first}; where that is for lack of memory, derive it on a "
+            f"ONNX Runtime failed on the graph: {first}; where that is for lack of memory, do it on a "
             "larger machine"
         ) from error
     return results

@@ -80,7 +80,7 @@ def classes_agreement(
     numbers, sizes = np.unique(reference, return_counts=True)
     seen = numbers[sizes >= _SEEN_SHARE * reference.size]
     shares = [float((found[reference == number] == number).mean()) for number in seen]
-    figures = {"classes_seen": float(len(seen)), "class_agreement_min": min(shares)}
+    figures = {"classes_seen": float(len(seen)), "class_agreement_min": min(shares, default=1.0)}
     return figures, [
         f"class {number} is found on {share:.1%} of its places, at least half are needed"
         for number, share in zip(seen, shares, strict=True)

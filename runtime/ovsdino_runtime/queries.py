@@ -71,10 +71,7 @@ def read_classes_file(path: Path) -> tuple[str, ...]:
     Raises:
         VocabularyError: the file cannot be read, is not UTF-8 text, or names no class.
     """
-    requests = tuple(filter(None, _lines_of(path)))
-    if not requests:
-        raise VocabularyError(f"the class list {path} names no class; write one a line")
-    return requests
+    return _named(_lines_of(path), path)
 
 
 def parse_value_names(text: str) -> tuple[str, ...]:
@@ -96,7 +93,7 @@ def read_value_names(path: Path) -> tuple[str, ...]:
     lines = _lines_of(path)
     first = next((number for number, line in enumerate(lines) if line), 0)
     _refuse_gap(["-"] * first + lines[first:], str(path), "line")
-    return read_classes_file(path)
+    return _named(lines, path)
 
 
 def _refuse_gap(parts: Sequence[str], where: str, what: str) -> None:
@@ -107,6 +104,13 @@ def _refuse_gap(parts: Sequence[str], where: str, what: str) -> None:
                 f"{what} {number} of {where} is empty, and the place of a name is its value; write - for a "
                 "value that is unlabelled"
             )
+
+
+def _named(lines: Sequence[str], path: Path) -> tuple[str, ...]:
+    requests = tuple(filter(None, lines))
+    if not requests:
+        raise VocabularyError(f"the class list {path} names no class; write one a line")
+    return requests
 
 
 def _lines_of(path: Path) -> list[str]:

@@ -193,5 +193,7 @@ def test_a_class_that_is_lost_fails_however_little_it_covers() -> None:
     figures, failures = classes_agreement(labels, np.zeros_like(labels))
     assert figures["class_agreement_min"] == 0
     assert failures == ["class 2 is found on 0.0% of its places, at least half are needed"]
+    many = np.arange(400, dtype=np.int32).reshape(1, 20, 20)  # none covers enough to be held to
+    assert classes_agreement(many, many) == ({"classes_seen": 0, "class_agreement_min": 1}, [])
     labels[0, 0, 3:] = 0  # 0.4 %: too few to say
     assert classes_agreement(labels, np.zeros_like(labels))[1] == []
