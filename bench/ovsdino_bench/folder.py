@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from ovsdino_bench.datasets.adapter import Files, Inventory, by_stem, contents
 from ovsdino_bench.label_maps import ImageWithMap, LabelTable, places_of
 from ovsdino_runtime.errors import DataError
-from ovsdino_runtime.inputs import PICTURE_SUFFIXES
+from ovsdino_runtime.inputs import pictures_by_stem
 from ovsdino_runtime.queries import asked_name
 
 UNLABELLED = "-"
@@ -60,19 +59,11 @@ def open_folder(
     for needed in (images, labels):
         if not needed.is_dir():
             raise DataError(f"{folder} has no {needed.name}/ folder; expected images/ and labels/ in it")
-    found = [path for path in contents(images) if _is_picture(path)]
-    if not found:
-        raise DataError(f"{images} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
-    stems = {path.stem for path in found}
-    if len(stems) < len(found):
-        first = next(path for path, later in pairwise(sorted(found)) if path.stem == later.stem)
-        raise DataError(
-            f"several pictures in {images} are called {first.stem} and share one label; rename all but one"
-        )
-    lone = [path for stem, path in by_stem(contents(labels), ".png").items() if stem not in stems]
+    found = pictures_by_stem(images)
+    lone = [path for stem, path in by_stem(contents(labels), ".png").items() if stem not in found]
     inventory = Inventory.of(
         [
-            *(Files(image=path, labels=labels / f"{path.stem}.png") for path in found),
+            *(Files(image=path, labels=labels / f"{path.stem}.png") for path in found.values()),
             *(Files(image=images / path.name, labels=path) for path in lone),
         ]
     )
@@ -95,7 +86,3 @@ def open_folder(
 def is_unlabelled(name: str) -> bool:
     """Return whether a name of a data set says that its value is unlabelled: `-`, or `label=-`."""
     return asked_name(name) == UNLABELLED
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovsdino.data.labels import Labels, labels_of_map
-from ovsdino.data.samples import Source, file_bytes, images_in, visible
+from ovsdino.data.samples import Source, file_bytes
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.inputs import pictures_by_stem
 from ovsdino_runtime.metrics import IGNORE
 from ovsdino_runtime.queries import asked_name
 
@@ -90,11 +91,15 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> Source:
             f"{folder}: the value {IGNORE} is unlabelled, but it is called {names[IGNORE]!r}; "
             "put - in that place"
         )
-    images = images_in(folder / "images")
+    images = pictures_by_stem(folder / "images")
     label_folder = folder / "labels"
     if not label_folder.is_dir():
         raise DataError(f"no folder {label_folder}; label PNGs belong there, named as their images")
-    labels = {path.stem: path for path in visible(label_folder, (".png",))}
+    labels = {
+        path.stem: path
+        for path in sorted(label_folder.iterdir())
+        if path.suffix.lower() == ".png" and not path.name.startswith(".")
+    }
     for stem, path in images.items():
         if stem not in labels:
             raise DataError(f"{path} has no label: {label_folder / (stem + '.png')} is missing")

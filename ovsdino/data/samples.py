@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ovsdino.data.labels import Labels
 from ovsdino_runtime.errors import DataError, ImageError
-from ovsdino_runtime.inputs import PICTURE_SUFFIXES
 from ovsdino_runtime.preprocess import load_image
 
 
@@ -77,36 +76,6 @@ def read_sample(sample: Sample) -> tuple[NDArray[np.uint8], Labels]:
         raise DataError(f"training image: {error}") from error
     size = (image.shape[0], image.shape[1])
     return image, sample.labels(size)
-
-
-def images_in(folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by the stem of their names, sorted.
-
-    Raises:
-        DataError: no such folder, no image in it, or two images of one stem.
-    """
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}; check the path in --data")
-    found: dict[str, Path] = {}
-    for path in visible(folder, PICTURE_SUFFIXES):
-        if path.stem in found:
-            raise DataError(f"{path} and {found[path.stem].name} share one label; rename one of them")
-        found[path.stem] = path
-    if not found:
-        raise DataError(f"{folder} holds no image ({', '.join(PICTURE_SUFFIXES)})")
-    return found
-
-
-def visible(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Return what has one of some suffixes in a folder, sorted.
-
-    Hidden files are what an interrupted writer or a Mac left behind, and are passed over.
-    """
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    ]
 
 
 def file_bytes(path: Path) -> bytes:

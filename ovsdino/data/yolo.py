@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ovsdino.data.labels import Labels, Mask, labels_of_masks
 from ovsdino.data.polygons import polygon_mask
-from ovsdino.data.samples import Source, file_bytes, images_in
+from ovsdino.data.samples import Source, file_bytes
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.inputs import pictures_by_stem
 
 YOLO_NAMES = "classes.txt"  # what annotation tools list the names in
 _SLACK = 0.01  # how far outside the image a point may lie, relative to its side; it is clipped
@@ -89,7 +90,7 @@ def read_yolo(folder: Path, names: tuple[str, ...]) -> Source:
     Raises:
         DataError: a folder is missing or empty, or no label has an image.
     """
-    images = images_in(folder / "images")
+    images = pictures_by_stem(folder / "images")
     label_folder = folder / "labels"
     if not label_folder.is_dir():
         raise DataError(f"no folder {label_folder}; YOLO's text files belong there, named as their images")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ovsdino_runtime.errors import ImageError
+from ovsdino_runtime.errors import DataError, ImageError
 
 MAX_PIXELS = 200_000_000  # of one picture: 14,142 x 14,142, 600 MB as RGB
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -55,6 +55,28 @@ def pictures_of(argument: str) -> list[Path]:
             )
         return found
     return [path]
+
+
+def pictures_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the pictures of a labelled folder by their names without suffix, sorted by name.
+
+    A label has its picture's name but not its suffix, so two pictures of one stem would share it.
+    What `pictures_of` passes over is passed over here.
+
+    Raises:
+        DataError: the folder is missing or cannot be read, holds no picture, or several of one stem.
+    """
+    try:
+        found = _pictures(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror}; check the path") from error
+    if not found:
+        raise DataError(f"{folder} holds no picture ({' '.join(PICTURE_SUFFIXES)})")
+    stems: dict[str, Path] = {}
+    for path in found:
+        if (other := stems.setdefault(path.stem, path)) is not path:
+            raise DataError(f"{other} and {path.name} share one label; rename one of them")
+    return stems
 
 
 def without_repetitions(pictures: Iterable[Path]) -> list[Path]:

@@ -59,7 +59,7 @@ def test_two_pictures_with_one_label_are_refused(painted: Path, tmp_path: Path) 
     folder = Path(shutil.copytree(painted, tmp_path / "twice"))
     first = min((folder / "images").iterdir())
     first.with_suffix(".bmp").write_bytes(b"another")
-    with pytest.raises(DataError, match=f"are called {first.stem} and share one label"):
+    with pytest.raises(DataError, match=f"{first.stem}.bmp and {first.name} share one label"):
         benchmarks_of([], str(folder), "car,road", None, partial=False)
 
 
