@@ -184,6 +184,7 @@ def merge(
     found = add_up(files_of_counts(paths))
     if counts is not None and len(found) > 1:
         raise typer.BadParameter("--counts is one file for one data set; name its counts alone")
+    prepare_target(counts)
     present(found, block=block, out=out, counts=counts, as_json=as_json)
 
 

@@ -14,7 +14,7 @@ from ovsdino_bench.report import Report, as_text, report_of, save_report
 from ovsdino_bench.runs import Recorded
 from ovsdino_bench.tables import accuracy_table
 from ovsdino_runtime import command_line
-from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.errors import DataError, one_line
 from ovsdino_runtime.files import ensure_folder
 
 _NAMED = 10  # images that failed and are named on stderr; the report names all
@@ -81,7 +81,7 @@ def complain(counted: Sequence[Recorded]) -> None:
     if not errors:
         return
     for error in errors[1:_NAMED]:
-        typer.echo(f"not measured: {command_line.one_line(error)}", err=True)
+        typer.echo(f"not measured: {one_line(error)}", err=True)
     raise DataError(
         f"{len(errors)} of {len(results)} images could not be measured, and the figures are over the others; "
         f"the first: {errors[0]}"

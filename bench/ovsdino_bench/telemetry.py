@@ -15,7 +15,7 @@ from typing import Any
 from ovsdino_bench.cpu_telemetry import CoreWatch, cpu_times, others_share, own_s
 from ovsdino_bench.gpu_telemetry import THROTTLING, GpuSample, Nvml
 from ovsdino_bench.tegrastats import Tegrastats
-from ovsdino_runtime.command_line import one_line
+from ovsdino_runtime.errors import one_line
 
 OTHERS_SHARE = 0.10  # of all cores' time; above, a run is marked busy
 LOAD_PER_CORE = 0.5  # of the load average as the run begins; above, a run is marked busy

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import typer
 
 from ovsdino_runtime import __version__
-from ovsdino_runtime.errors import OvsDinoError
+from ovsdino_runtime.errors import OvsDinoError, one_line
 
 
 def run(app: typer.Typer) -> None:
@@ -36,11 +36,6 @@ def run(app: typer.Typer) -> None:
 def complain(message: str) -> None:
     """Print an error as one line on stderr."""
     typer.echo(f"error: {one_line(message)}", err=True)
-
-
-def one_line(message: str) -> str:
-    """Return the message without line breaks and terminal codes that names from elsewhere may hold."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.splitlines()))
 
 
 def version_of(program: str) -> Callable[[bool], None]:

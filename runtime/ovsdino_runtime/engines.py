@@ -17,7 +17,7 @@ from pathlib import Path
 from ovsdino_runtime.builtin import command_on
 from ovsdino_runtime.bundle import ENGINES, IMAGE_GRAPH, IMAGE_GRAPH_FP16, MANIFEST, Bundle
 from ovsdino_runtime.engine_trust import is_trusted
-from ovsdino_runtime.errors import BackendUnavailable
+from ovsdino_runtime.errors import BackendUnavailable, one_line
 from ovsdino_runtime.files import sha256_of, user_cache
 from ovsdino_runtime.sidecar import PRECISIONS, Machine, Precision, Sidecar
 
@@ -148,12 +148,11 @@ def engine_file(path: Path) -> EngineFile:
 def described(engine: EngineFile) -> str:
     """Return what an engine says it is, in one line of nothing but letters that can be printed."""
     sidecar, built = engine.sidecar, engine.sidecar.machine
-    line = (
+    return one_line(
         f"{engine.path}: an engine in {sidecar.precision.upper()} from {', '.join(sidecar.onnx)}, built by "
         f"{sidecar.created_by} with TensorRT {built.tensorrt} for {built.gpu} (compute {built.compute}); "
         f"SHA-256 {sidecar.sha256}"
     )
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _read_sidecar(path: Path) -> Sidecar:

@@ -66,3 +66,8 @@ class ExportError(OvsDinoError):
 
 class ParityError(ExportError):
     """An exported artifact does not compute what PyTorch computes."""
+
+
+def one_line(message: str) -> str:
+    """Return a message without line breaks and terminal codes that names from elsewhere may hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.splitlines()))

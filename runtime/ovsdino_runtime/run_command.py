@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ovsdino_runtime import builtin, command_line
 from ovsdino_runtime.backends.selection import DeviceChoice, PrecisionChoice
 from ovsdino_runtime.batch import Done, Failed, find_pictures, segment_files
-from ovsdino_runtime.errors import VocabularyError
+from ovsdino_runtime.errors import VocabularyError, one_line
 from ovsdino_runtime.files import ensure_folder
 from ovsdino_runtime.report import document, notes, table
 from ovsdino_runtime.segmenter import Segmenter
@@ -83,11 +83,11 @@ def segment(images: Sequence[str], classes: Sequence[str] | Vocabulary, options:
                 results.append(result)
                 bar.update()
                 if isinstance(result, Failed):
-                    bar.write(f"error: {command_line.one_line(result.error)}", file=sys.stderr)
+                    bar.write(f"error: {one_line(result.error)}", file=sys.stderr)
                     continue
                 pending += [f"{result.file}: {note}" for note in result.notes]
                 for note in pending:
-                    bar.write(f"note: {command_line.one_line(note)}", file=sys.stderr)
+                    bar.write(f"note: {one_line(note)}", file=sys.stderr)
                 pending.clear()
                 if not options.as_json:
                     bar.write(table(result, question.names, segmenter.backend.name), file=sys.stdout)

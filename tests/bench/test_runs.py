@@ -123,7 +123,11 @@ def test_shards_add_up_to_the_report_of_one_run(
     for number in range(count, 0, -1):  # in any order
         done = bench(*common, "--out", out, "--shard", f"{number}/{count}", "--block", 2)
         assert "`ovsdino-bench merge" in done.out
-    merged = bench("merge", out, "--json", "--out", tmp_path / "merged", "--counts", tmp_path / "c.npz")
+    refused = bench("merge", out, "--counts", tmp_path)
+    assert (refused.code, refused.out) == (1, "")  # before any figure
+    assert f"cannot write {tmp_path}: it is a folder" in refused.error
+    together = tmp_path / "new" / "c.npz"
+    merged = bench("merge", out, "--json", "--out", tmp_path / "merged", "--counts", together)
     assert merged.code == 0, merged.err
     commands = json.loads(merged.out)["commands"]
     assert [command[command.index("--shard") :] for command in commands] == [
@@ -135,7 +139,7 @@ def test_shards_add_up_to_the_report_of_one_run(
     assert report == whole
     assert (tmp_path / "merged" / "context60.json").is_file()
     assert bench(*common, "--counts", tmp_path / "one.npz").code == 0
-    same = bench("compare", tmp_path / "one.npz", tmp_path / "c.npz")
+    same = bench("compare", tmp_path / "one.npz", together)
     assert "+0.00" in same.out
     assert "mIoU" in bench("merge", *sorted(out.glob("*.jsonl"))).out
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovsdino_runtime import __version__
-from ovsdino_runtime.command_line import one_line
+from ovsdino_runtime.errors import one_line
 from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import vocabularies, vocabulary
 
