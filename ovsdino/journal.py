@@ -19,18 +19,23 @@ class Journal:
     Each line has `kind` ("step" or "epoch"), `step` (steps done) and `epoch` (0-based).
     """
 
-    def __init__(self, folder: Path, steps_done: int) -> None:
+    def __init__(self, folder: Path, steps_done: int, epochs_done: int) -> None:
         """Open the journal.
 
         Args:
             folder: where metrics.jsonl lies.
             steps_done: steps of the state that goes on; later lines are dropped.
+            epochs_done: epochs that it has measured and kept; the lines of others are dropped too.
 
         Raises:
             OutputError: it cannot be written.
         """
         self.path = folder / METRICS
-        kept = [line for line in read_journal(folder) if line["step"] <= steps_done] if steps_done else []
+        kept = [
+            line
+            for line in (read_journal(folder) if steps_done else [])
+            if line["step"] <= steps_done and (line["kind"] != "epoch" or line["epoch"] < epochs_done)
+        ]
         with atomic_file(self.path) as staged:
             staged.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 

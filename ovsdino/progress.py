@@ -29,6 +29,7 @@ class Progress:
 
     Attributes:
         step: steps done.
+        epochs: epochs done, which are measured and kept; the next one's steps may all be done too.
         best_miou: highest validation mIoU so far, in [0, 1].
         best_epoch: the 0-based epoch that reached it.
         tensors: what training changes; empty before the first step.
@@ -37,6 +38,7 @@ class Progress:
     """
 
     step: int = 0
+    epochs: int = 0
     best_miou: float | None = None
     best_epoch: int | None = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -76,6 +78,7 @@ def write_progress(
         "settings": json.dumps(config.recorded(), sort_keys=True),
         "foundation": json.dumps(dict(foundation), sort_keys=True),
         "step": progress.step,
+        "epochs": progress.epochs,
         "best_miou": progress.best_miou,
         "best_epoch": progress.best_epoch,
         "tensors": trained_tensors(model),
@@ -112,6 +115,7 @@ def read_progress(config: TrainConfig) -> Progress | None:
         before, now = _with_defaults(json.loads(state["settings"])), json.loads(json.dumps(config.recorded()))
         progress = Progress(
             int(state["step"]),
+            int(state["epochs"]),
             state["best_miou"],
             state["best_epoch"],
             dict(state["tensors"]),

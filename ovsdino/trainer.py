@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,21 +19,19 @@ from tqdm import tqdm
 from ovsdino.batches import epoch_order, micro_batches
 from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
 from ovsdino.curves import CURVES, plot_curves
-from ovsdino.data.dataset import Batch, Collate, View
+from ovsdino.data.dataset import Batch, Collate, View, ViewDataset
 from ovsdino.distributed import Ranks, joined
 from ovsdino.journal import Journal, read_journal
 from ovsdino.memory import memory_in_a_line
-from ovsdino.optimizer import Stepper, create_optimizer, rate_factor, scalar_parameters, set_rates
+from ovsdino.optimizer import Stepper, create_optimizer, rate_factor, set_rates
 from ovsdino.preparation import Prepared, prepare
 from ovsdino.progress import Progress, read_progress, write_progress
 from ovsdino.settings import TrainConfig
+from ovsdino.training_record import Line, checkpoint_info, step_line
 from ovsdino.validation import validate
 from ovsdino.view_store import TaughtViews
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import ensure_folder
-from ovsdino_runtime.manifest import BackboneInfo
-
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class _Training:
         self.total_steps = config.epochs * self.steps_per_epoch
         self.warmup_steps = round(config.warmup_epochs * self.steps_per_epoch)
         self.stepper = Stepper(self.optimizer, config.grad_clip)
-        self.journal = Journal(config.out, self.progress.step) if ranks.main else None
+        self.journal = Journal(config.out, self.progress.step, self.progress.epochs) if ranks.main else None
 
     def run(self) -> FitResult:
         """Train to the end."""
@@ -133,8 +130,8 @@ class _Training:
         )
         self.objective.train()
         with bar:
-            while self.progress.step < self.total_steps:
-                self._epoch(self.progress.step // self.steps_per_epoch, bar)
+            while self.progress.epochs < self.config.epochs:
+                self._epoch(self.progress.epochs, bar)
         if self.ranks.main:
             plot_curves(read_journal(self.config.out), self.config.out / CURVES)
         self.ranks.barrier()
@@ -143,7 +140,7 @@ class _Training:
 
     def _epoch(self, epoch: int, bar: tqdm[Any]) -> None:
         started = time.perf_counter()
-        first = self.progress.step % self.steps_per_epoch
+        first = self.progress.step - epoch * self.steps_per_epoch
         batches = self._batches(epoch, first)
         for _ in range(first, self.steps_per_epoch):
             line = self._step(epoch, batches)
@@ -194,15 +191,8 @@ class _Training:
         norm = self.stepper.step()
         self.progress.step += 1
         values = self.ranks.mean(torch.stack(list(sums.values()))).tolist()
-        line: Line = {"kind": "step", "step": self.progress.step, "epoch": epoch}
-        # JSON knows no NaN.
-        line |= {
-            name: value if math.isfinite(value) else None
-            for name, value in zip((*sums, "grad_norm"), (*values, norm), strict=True)
-        }
-        line["lr"] = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
-        for name, parameter in scalar_parameters(self.model).items():
-            line[name] = parameter.detach().tolist()
+        figures = dict(zip(sums, values, strict=True)) | {"grad_norm": norm}
+        line = step_line(self.progress.step, epoch, figures, self.optimizer, self.model)
         line["seconds"] = round(time.perf_counter() - started, 4)
         if self.journal is not None:
             self.journal.write(line)
@@ -216,70 +206,59 @@ class _Training:
 
     def _finish_epoch(self, epoch: int, started: float, bar: tqdm[Any]) -> None:
         """Validate, and keep what the epoch made."""
-        config, prepared = self.config, self.prepared
+        is_last = epoch + 1 == self.config.epochs
         figures: dict[str, float | None] = {}
-        is_last = epoch + 1 == config.epochs
-        if prepared.validation is not None and ((epoch + 1) % config.val_every == 0 or is_last):
-            if self.broadcasts:
-                self.ranks.share(self.model.buffers())  # what is validated is what the first process saves
-            try:
-                figures = validate(
-                    prepared.objective,
-                    prepared.validation,
-                    prepared.cached_validation,
-                    self.ranks,
-                    config.micro_batch,
-                )
-            except Exception:  # a broken label, or no room: the epoch's weights are not lost for it
-                if self.ranks.main:
-                    save_checkpoint(config.out / "last", self.model, self._info(epoch, None))
-                raise
+        if self.prepared.validation is not None and ((epoch + 1) % self.config.val_every == 0 or is_last):
+            figures = self._validate(self.prepared.validation, epoch)
         miou = figures.get("mean")
         if figures and miou is None and not self.said_unmeasured:
             self.said_unmeasured = True
             self.say(
                 "note: no validation image has a labelled pixel, so there is no mIoU to choose the best by"
             )
-        if self.ranks.main:
-            best = self.progress.best_miou
-            better = miou is not None and (best is None or miou > best)
-            if better:
-                self.progress.best_miou, self.progress.best_epoch = miou, epoch
-            info = self._info(epoch, miou)
-            save_checkpoint(config.out / "last", self.model, info)
-            if better or (is_last and self.progress.best_miou is None):  # nothing chose: the last is the best
-                save_checkpoint(config.out / "best", self.model, info)
+        self.progress.epochs = epoch + 1
+        if self.journal is not None:
+            self._keep(epoch, miou)
             line = {"kind": "epoch", "step": self.progress.step, "epoch": epoch, "val_miou": miou}
             line |= {"val_miou_by_data": {k: v for k, v in figures.items() if k != "mean"}}
-            line["seconds"] = round(time.perf_counter() - started, 2)
-            if self.journal is not None:
-                self.journal.write(line)
+            self.journal.write(line | {"seconds": round(time.perf_counter() - started, 2)})
             self._write_progress()
             if miou is not None:
                 bar.write(f"epoch {epoch + 1}: validation mIoU {100 * miou:.1f}", file=sys.stderr)
         self.ranks.barrier()
 
+    def _validate(self, validation: ViewDataset, epoch: int) -> dict[str, float | None]:
+        """Return the validation figures. If they fail, `last` has the weights and --resume measures them."""
+        if self.ranks.main:
+            self._write_progress()
+        if self.broadcasts:
+            self.ranks.share(self.model.buffers())  # what is validated is what the first process saves
+        cached = self.prepared.cached_validation
+        try:
+            return validate(self.prepared.objective, validation, cached, self.ranks, self.config.micro_batch)
+        except Exception:  # a broken label, or no room
+            if self.ranks.main:
+                save_checkpoint(self.config.out / "last", self.model, self._info(epoch, None))
+            raise
+
+    def _keep(self, epoch: int, miou: float | None) -> None:
+        """Save the epoch's weights, and once more if they are the best."""
+        best = self.progress.best_miou
+        better = miou is not None and (best is None or miou > best)
+        if better:
+            self.progress.best_miou, self.progress.best_epoch = miou, epoch
+        info = self._info(epoch, miou)
+        save_checkpoint(self.config.out / "last", self.model, info)
+        is_last = epoch + 1 == self.config.epochs
+        if better or (is_last and self.progress.best_miou is None):  # nothing chose: the last is the best
+            save_checkpoint(self.config.out / "best", self.model, info)
+
     def _info(self, epoch: int, miou: float | None) -> CheckpointInfo:
-        weights, config = self.prepared.weights, self.config
-        backbone = None
-        if weights is not None:
-            backbone = BackboneInfo(name=weights.name, source=weights.source, fingerprint=weights.fingerprint)
-        return CheckpointInfo(
-            model=self.model.config,
-            backbone=backbone,
-            complete=config.self_contained or self.model.config.whole_backbone,
-            trained_names=self.prepared.trained_names,
-            text_model=self.prepared.text_model,
-            training={
-                "command": config.command,
-                # What was built: alignment needs a teacher, and the text vectors give the size.
-                "settings": config.recorded() | {"model": self.model.config.to_dict()},
-                "text": self.prepared.text,
-                "processes": self.ranks.world,
-                "images": len(self.prepared.training),
-                "epochs_done": epoch + 1,
-                "steps_done": self.progress.step,
-                "val_miou": miou,
-                "scalars": {name: value.tolist() for name, value in scalar_parameters(self.model).items()},
-            },
+        return checkpoint_info(
+            self.config,
+            self.prepared,
+            epochs=epoch + 1,
+            steps=self.progress.step,
+            miou=miou,
+            processes=self.ranks.world,
         )

@@ -20,7 +20,8 @@ from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError, ImageError, InferenceError
 from ovsdino_runtime.metrics import iou_per_class, mean_iou
-from ovsdino_runtime.segmenter import Question, Segmenter
+from ovsdino_runtime.question import Question
+from ovsdino_runtime.segmenter import Segmenter
 
 _MISTAKES = 3  # classes that a class is mistaken for, in a report
 

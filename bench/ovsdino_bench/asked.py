@@ -11,7 +11,7 @@ import numpy as np
 from ovsdino_bench.documents import Document
 from ovsdino_runtime.class_lists import canonical_set
 from ovsdino_runtime.errors import DataError
-from ovsdino_runtime.segmenter import Question
+from ovsdino_runtime.question import Question
 from ovsdino_runtime.text import TextEmbeddings
 
 

@@ -14,7 +14,8 @@ from ovsdino_runtime.background import BACKGROUND, parse_background
 from ovsdino_runtime.class_lists import vocabulary
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.queries import asked_name
-from ovsdino_runtime.segmenter import Question, Segmenter
+from ovsdino_runtime.question import Question
+from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import Vocabulary
 
 OWN_DATA = "data"  # what reports and files call data that is no benchmark

@@ -22,7 +22,7 @@ from ovsdino_runtime import __version__
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import NPZ_DAMAGE, atomic_file
 from ovsdino_runtime.manifest import Manifest
-from ovsdino_runtime.segmenter import Question
+from ovsdino_runtime.question import Question
 
 SCHEMA = 1
 _ABOUT, _TEXT = "about", "text"

@@ -10,8 +10,9 @@ from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.errors import DataError, InferenceError
 from ovsdino_runtime.manifest import Manifest
 from ovsdino_runtime.preprocess import resized_hw
+from ovsdino_runtime.question import Question
 from ovsdino_runtime.render import Labels
-from ovsdino_runtime.segmenter import EncodedImage, Question, Segmenter
+from ovsdino_runtime.segmenter import EncodedImage, Segmenter
 from ovsdino_runtime.windows import WindowGrid
 
 

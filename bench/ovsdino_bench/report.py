@@ -19,7 +19,7 @@ from ovsdino_runtime.bundle import IMAGE_GRAPH
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import atomic_file
 from ovsdino_runtime.manifest import Manifest
-from ovsdino_runtime.segmenter import Question
+from ovsdino_runtime.question import Question
 
 KIND, SCHEMA = "accuracy", 2  # schema 1 had neither of the two, no selection and no question
 Report = Mapping[str, Any]

@@ -20,7 +20,7 @@ from ovsdino_bench.report import run_of
 from ovsdino_bench.runs import PLACE, Recorded, Run, file_name
 from ovsdino_bench.selection import Selection, Shard
 from ovsdino_bench.shards import Stamp, counted_with_failures, merge, wait_for_shards
-from ovsdino_runtime.segmenter import Question
+from ovsdino_runtime.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.extras import needing
 from ovsdino_runtime.preprocess import load_image
+from ovsdino_runtime.question import Question
 from ovsdino_runtime.render import Labels, save_labels, save_overlay
-from ovsdino_runtime.segmenter import Question, Segmenter
+from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import Vocabulary
 
 ALTERNATIVES: Mapping[str, str] = {

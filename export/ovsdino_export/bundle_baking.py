@@ -24,7 +24,8 @@ from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import ExportError
 from ovsdino_runtime.files import atomic_file
 from ovsdino_runtime.queries import ClassQuery
-from ovsdino_runtime.segmenter import Question, Segmenter
+from ovsdino_runtime.question import Question
+from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.windows import bilinear
 
 _REASON = "cosines lie close together, and their argmax decides"

@@ -16,8 +16,9 @@ from ovsdino_runtime.files import atomic_file, ensure_folder
 from ovsdino_runtime.inputs import LABELS, OVERLAY, SCORES, output_stems, pictures_of, without_repetitions
 from ovsdino_runtime.legend import percent
 from ovsdino_runtime.preprocess import LoadedPicture, load_picture
+from ovsdino_runtime.question import Question
 from ovsdino_runtime.render import save_labels, save_overlay
-from ovsdino_runtime.segmenter import Question, Segmentation, Segmenter
+from ovsdino_runtime.segmenter import Segmentation, Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from typing import Any
 from ovsdino_runtime import __version__
 from ovsdino_runtime.batch import Done, Failed
 from ovsdino_runtime.legend import percent
-from ovsdino_runtime.segmenter import Question, Segmenter
+from ovsdino_runtime.question import Question
+from ovsdino_runtime.segmenter import Segmenter
 
 _NAMES_IN_A_NOTE = 8
 

@@ -14,59 +14,19 @@ from numpy.typing import NDArray
 
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import DeviceChoice, PrecisionChoice, choose_backend
-from ovsdino_runtime.background import (
-    BACKGROUND,
-    STUFF,
-    Background,
-    background_notes,
-    background_query,
-    names_by_hand,
-    parse_background,
-)
+from ovsdino_runtime.background import Background
 from ovsdino_runtime.builtin import open_bundle
 from ovsdino_runtime.bundle import Bundle
-from ovsdino_runtime.errors import BundleError, InferenceError, VocabularyError
+from ovsdino_runtime.errors import BundleError, InferenceError
 from ovsdino_runtime.labels import argmax_labels, count_labels
 from ovsdino_runtime.preprocess import as_rgb, load_image, resize, resized_hw
+from ovsdino_runtime.question import Question, prepare_question
 from ovsdino_runtime.text import TextEmbeddings
-from ovsdino_runtime.vocabulary import ClassQuery, Vocabulary, resolve
+from ovsdino_runtime.vocabulary import ClassQuery, Vocabulary
 from ovsdino_runtime.windows import WindowGrid
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 Picture = Path | str | NDArray[np.generic] | PIL.Image.Image
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """Classes to look for, with their text embeddings; one question serves many images.
-
-    Attributes:
-        names: labels in output order; the background, if there is one, is last.
-        background_index: index of the background in `names`, or None.
-        prompts: what the text encoder was asked, ascending by class.
-        embeddings: float32 [P, D], one row a prompt.
-        groups: int [P], the class of each prompt.
-        threshold: cosine below which a pixel is background, or None.
-        notes: what was understood differently from how it was written ("cars" is car).
-        untrained: prompts whose name was not among the training classes.
-    """
-
-    names: tuple[str, ...]
-    background_index: int | None
-    prompts: tuple[str, ...]
-    embeddings: NDArray[np.float32]
-    groups: NDArray[np.intp]
-    threshold: float | None
-    notes: tuple[str, ...]
-    untrained: tuple[str, ...]
-
-    @property
-    def by_class(self) -> dict[str, list[str]]:
-        """The prompts of every class, by its name; none where a threshold decides."""
-        found: dict[str, list[str]] = {name: [] for name in self.names}
-        for prompt, group in zip(self.prompts, self.groups, strict=True):
-            found[self.names[group]].append(prompt)
-        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,49 +120,7 @@ class Segmenter:
             VocabularyError: a name is unknown, twice there or missing, or the policy makes no sense.
             TypeError: `classes` is one text instead of a list.
         """
-        if isinstance(classes, str):
-            raise TypeError(f"classes must be a list of names; for one class pass [{classes!r}]")
-        whole = isinstance(classes, Vocabulary)
-        requests: Sequence[str | ClassQuery] = classes.queries if isinstance(classes, Vocabulary) else classes
-        policy = parse_background(background) if isinstance(background, str) else background
-        if policy.kind == "auto" and isinstance(classes, Vocabulary) and classes.has_background:
-            policy = Background(kind="names", names=STUFF)
-        known, is_open = self.text.known, self.text.open_vocabulary
-        resolution = resolve(requests, known, open_vocabulary=is_open, trained=self.text.trained)
-        queries = list(resolution.queries)
-        names = [query.label for query in queries]
-        rest = background_query(
-            policy,
-            queries,
-            known,
-            whole_vocabulary=whole,
-            open_vocabulary=is_open,
-            trained=self.text.trained,
-        )
-        if rest is not None:
-            queries.append(rest)
-        has_background = rest is not None or policy.threshold is not None
-        if has_background and BACKGROUND in names:
-            raise VocabularyError(
-                f"a class is called {BACKGROUND!r} and the policy adds one of that name; "
-                "call it otherwise or use --background none"
-            )
-        more_notes = background_notes(
-            policy, resolution.queries, known, open_vocabulary=is_open, trained=self.text.trained
-        )
-        prompts = tuple(prompt for query in queries for prompt in query.prompts)
-        typed = queries if names_by_hand(policy) else resolution.queries
-        asked = {prompt for query in typed for prompt in query.prompts}
-        return Question(
-            names=(*names, BACKGROUND) if has_background else tuple(names),
-            background_index=len(names) if has_background else None,
-            prompts=prompts,
-            embeddings=self.text.embed(prompts, classes.name if isinstance(classes, Vocabulary) else None),
-            groups=np.repeat(np.arange(len(queries)), [len(query.prompts) for query in queries]),
-            threshold=policy.threshold,
-            notes=(*resolution.notes, *more_notes),
-            untrained=tuple(sorted(asked - self.text.trained)),
-        )
+        return prepare_question(self.text, classes, background)
 
     def encode(self, image: Picture) -> EncodedImage:
         """Return an image's features, all windows in one batch.

@@ -18,8 +18,9 @@ from ovsdino_runtime.backends.recording import RecordingBackend
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError
+from ovsdino_runtime.question import Question
 from ovsdino_runtime.render import overlay_image
-from ovsdino_runtime.segmenter import Question, Segmenter
+from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import vocabulary
 from tests.standins.half_bundle import write_half_bundle
 

@@ -348,17 +348,25 @@ def test_without_alignment_a_sam_has_no_part(world: World, tiny_sam: Path) -> No
         assert all(("align" in line) == alignment for line in steps)
 
 
-def test_a_validation_that_fails_keeps_the_weights_of_its_epoch(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_validation_that_fails_costs_no_step(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*given: object) -> None:
         raise DataError("cannot read the label 7.png")
 
-    monkeypatch.setattr("ovsdino.trainer.validate", broken)
-    config = world.config("run", epochs=1)
-    with pytest.raises(DataError, match=r"7\.png"):
-        fit(config)
-    assert read_tensors(config.out / "last")
+    config = world.config("run", epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("ovsdino.trainer.validate", broken)
+        for resume in (False, True):
+            with pytest.raises(DataError, match=r"7\.png"):
+                fit(replace(config, resume=resume))
+            assert read_tensors(config.out / "last")
+            assert not (config.out / "best").exists()
+    fit(replace(config, resume=True))
+    whole = world.config("whole", epochs=2)
+    fit(whole)
+    assert steps_of(config) == steps_of(whole)
+    assert [line["epoch"] for line in steps_of(config) if line["kind"] == "epoch"] == [0, 1]
+    left, right = ((c.out / "best" / "model.safetensors").read_bytes() for c in (whole, config))
+    assert left == right
 
 
 def test_another_named_text_encoder_of_ready_made_vectors_is_believed(world: World) -> None:

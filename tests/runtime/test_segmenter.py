@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ovsdino_bench import reference
 from ovsdino_runtime.errors import InferenceError, VocabularyError
-from ovsdino_runtime.segmenter import Question, Segmenter
+from ovsdino_runtime.question import Question
+from ovsdino_runtime.segmenter import Segmenter
 from ovsdino_runtime.vocabulary import ClassQuery, vocabulary
 from ovsdino_runtime.windows import WindowGrid
 
