@@ -24,14 +24,16 @@ def scenes(
     out: Annotated[Path, typer.Argument(help="Folder for images/, labels/ and names.txt.")],
     count: Annotated[int, typer.Option(min=1, help="How many, those already there included.")] = 1000,
     first_seed: Annotated[int, typer.Option(min=0, help="The first scene's seed; the others' follow.")] = 0,
-    kind: Annotated[SceneKind, typer.Option(help="Streets, rooms, or both in turn.")] = SceneKind.both,
+    kind: Annotated[
+        SceneKind, typer.Option(help="Streets, rooms, or three streets to two rooms.")
+    ] = SceneKind.both,
     size: Annotated[str, typer.Option(help="Width x height.")] = "480x360",
     lossless: Annotated[bool, typer.Option("--lossless", help="Pictures as PNG, not JPEG.")] = False,
     showing: Annotated[
         str, typer.Option(help="Only scenes that show one of these classes: bench,rider. Default: all.")
     ] = "",
 ) -> None:
-    """Generate scenes with exact labels, free of anyone's licence, the same for a seed everywhere."""
+    """Generate scenes with exact labels, free of anyone's licence; a seed gives the same one again."""
     with needing("train", "generating scenes"):
         from ovsdino.scenes import write_scenes
         from ovsdino.scenes.generator import LARGEST_PX, SMALLEST_PX
@@ -46,7 +48,7 @@ def scenes(
         count,
         first_seed=first_seed,
         kind=None if kind is SceneKind.both else kind.value,
-        size_hw=(int(height), int(width)),
+        size_hw=(sides[1], sides[0]),
         lossless=lossless,
         showing=parse_classes(showing) if showing else (),
     )

@@ -188,15 +188,9 @@ def _chimney(stage: Stage, road: Road, side: int, place: tuple[float, float], he
 
     def paint() -> None:
         base = np.array([128.0, 78, 62])
-        for dx, dz in ((0.0, 0.7), (-side * 0.5, 0.0)):
-            start = (
-                np.array([x - 0.25, height - 0.9, z])
-                if dx == 0
-                else np.array([x - side * 0.25, height - 0.9, z])
-            )
-            edge = np.array([0.5, 0, 0]) if dx == 0 else np.array([0, 0, dz or 0.7])
-            stage.face(
-                [start, start + edge, start + edge + rise(1.9), start + rise(1.9)], base, Thing.BUILDING
-            )
+        front, flank = (x - 0.25, (0.5, 0.0, 0.0)), (x - side * 0.25, (0.0, 0.0, 0.7))
+        for left, edge in (front, flank):
+            foot = np.array([left, height - 0.9, z])
+            stage.face([foot, foot + edge, foot + edge + rise(1.9), foot + rise(1.9)], base, Thing.BUILDING)
 
     stage.later(stage.order((x, 0, z)) + 0.5, paint)

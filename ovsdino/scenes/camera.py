@@ -10,12 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 Points = NDArray[np.float64]
 NEAR_M = 0.25
-_GUARD_PX = 8000.0  # OpenCV's polygons take fixed-point coordinates of limited range
+_GUARD_PX = 8000.0  # or the picture's side: OpenCV's polygons have fixed-point coordinates of limited range
 
 
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera in a world of x to the right, y up and z ahead, in metres.
+
+    Its pixels are the canvas's samples.
 
     Attributes:
         position: where it is, float64 [3].
@@ -37,7 +39,7 @@ class Camera:
         return self._pixels(seen), seen[:, 2]
 
     def outline(self, points: ArrayLike) -> Points | None:
-        """Return a polygon's corners in the picture, float64 [M, 2], or None where none of it is ahead.
+        """Return a polygon's corners in the picture, float64 [M, 2]; None where none is ahead or near it.
 
         Args:
             points: corners in the world, [N, 3], in order.
@@ -49,10 +51,11 @@ class Camera:
             if len(seen) < 3:
                 return None
         corners = self._pixels(seen)
-        if corners.max() > _GUARD_PX or corners.min() < -_GUARD_PX:
+        guard = max(_GUARD_PX, *self.size_hw)
+        if corners.max() > guard or corners.min() < -guard:
             for axis in (0, 1):
                 for sign in (1.0, -1.0):
-                    corners = _clip(corners, _GUARD_PX - sign * corners[:, axis])
+                    corners = _clip(corners, guard - sign * corners[:, axis])
                     if len(corners) < 3:
                         return None
         return corners
@@ -108,9 +111,7 @@ def looking(
     """
     forward = np.array([np.sin(yaw) * np.cos(pitch), -np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
-    down = np.cross(forward, right) * -1.0
-    if down[1] > 0:
-        down = -down
+    down = np.cross(right, forward)
     turned_right = np.cos(roll) * right - np.sin(roll) * down
     turned_down = np.sin(roll) * right + np.cos(roll) * down
     height, width = size_hw

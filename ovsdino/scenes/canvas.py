@@ -1,4 +1,4 @@
-"""A picture and its labels, painted together: every stroke has one mask for both."""
+"""A picture and its labels, painted together: a stroke that paints both has one mask for them."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def facade(
 
 
 def _wall(style: FacadeStyle, width: int, height: int, detail: float, rng: Rng) -> Image:
-    """Return the bare wall, a little darker towards the ground."""
+    """Return the bare wall, uint8 [height, width, 3]."""
     tile = style.wall.tile
     level = tile.levels[tile.level(1 / detail)]
     shift = [int(step) for step in rng.integers(256, size=2)]

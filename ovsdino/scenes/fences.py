@@ -16,7 +16,7 @@ from ovsdino.scenes.stage import Stage, rise
 def add_fence(stage: Stage, road: Road, offset: float, span: tuple[float, float], rng: Rng) -> None:
     """Have a fence painted along the road: boards, pickets, a railing or a crash barrier.
 
-    The gaps of a railing belong to it, as in every data set that people have labelled.
+    The gaps of a railing belong to it, as where people label.
     """
     kind = str(rng.choice(["boards", "pickets", "railing", "barrier"]))
     height = {"boards": 1.6, "pickets": 1.0, "railing": 1.1, "barrier": 0.75}[kind] * between(rng, 0.9, 1.2)

@@ -41,7 +41,7 @@ class Figure:
         )
         self._sun_side = 1.0 if float(self._right @ lit.sun) > 0 else -1.0
 
-    def shape(self, points: ArrayLike, base: Colour, thing: Thing | None = None) -> None:
+    def shape(self, points: ArrayLike, base: Colour) -> None:
         """Paint a polygon [N, 2] of x and y in body heights."""
         if self._map is None:
             return
@@ -51,7 +51,7 @@ class Figure:
         )
         share, haze = self._haze
         colour = (red * share + haze[0], green * share + haze[1], blue * share + haze[2])
-        self._stage.canvas.polygon(seen[:, :2] / seen[:, 2:], colour, thing or self._thing)
+        self._stage.canvas.polygon(seen[:, :2] / seen[:, 2:], colour, self._thing)
 
     def limb(self, joints: list[tuple[float, float]], widths: list[float], base: Colour) -> None:
         """Paint a limb that tapers along its joints, darker on the side away from the sun."""

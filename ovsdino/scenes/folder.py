@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ovsdino.scenes.generator import Kind, Scene, scene
+from ovsdino.scenes.generator import Kind, Scene, require_possible, scene
 from ovsdino.scenes.names import INDOOR_CLASSES, SCENE_CLASSES, STREET_CLASSES
 from ovsdino_runtime.colours import palette
 from ovsdino_runtime.errors import DataError, OutputError
@@ -37,7 +37,8 @@ def write_scenes(
     """Write scenes that `--data folder:DIR:DIR/names.txt` reads, and return how many were new.
 
     A scene is `images/SEED.jpg` (or .png) and `labels/SEED.png`, whose pixel values are the lines of
-    `names.txt`. What an interrupted run has written is kept, and later runs add to it.
+    `names.txt`. What an interrupted run has written is kept, and later runs with the same arguments but a
+    greater count add to it.
 
     Args:
         folder: where; created if need be.
@@ -52,14 +53,21 @@ def write_scenes(
     Raises:
         DataError: scenes of this kind have no such class.
         OutputError: the folder cannot be written to, or holds other scenes than these, or other data.
+        ValueError: less than one scene, or what `scene` refuses.
     """
+    require_possible(first_seed, kind, size_hw)
+    if count < 1:
+        raise ValueError(f"a set has one scene or more, not {count}")
     wanted = _numbers(showing, kind)
     images, labels = folder / "images", folder / "labels"
-    for part in (folder, images, labels):
-        ensure_folder(part)
+    ensure_folder(folder)
     asked = {"generator": GENERATOR, "kind": kind, "size_hw": list(size_hw), "lossless": lossless}
-    _record(folder, asked | ({"showing": list(showing)} if showing else {}))
+    asked |= {"first_seed": first_seed, "showing": sorted(set(showing))}
+    _record(folder, asked)
+    for part in (images, labels):
+        ensure_folder(part)
     suffix = ".png" if lossless else ".jpg"
+    passed_over_to = max((int(path.stem) for path in labels.glob("[0-9]*.png")), default=-1) if wanted else -1
     there = written = 0
     with tqdm(total=count, desc="scenes", unit="scene", file=sys.stderr, disable=None) as bar:
         for seed in itertools.count(first_seed):
@@ -67,6 +75,8 @@ def write_scenes(
                 break
             picture, label = images / f"{seed:08d}{suffix}", labels / f"{seed:08d}.png"
             if not (picture.exists() and label.exists()):
+                if seed < passed_over_to and not picture.exists() and not label.exists():
+                    continue  # it shows none of them, for scenes are written in the order of their seeds
                 made = scene(seed, kind=kind, size_hw=size_hw)
                 if wanted and not np.isin(made.labels, wanted).any():
                     continue
@@ -93,32 +103,44 @@ def _numbers(showing: Sequence[str], kind: Kind | None) -> list[int]:
     return [SCENE_CLASSES.index(name) for name in showing]
 
 
-def _record(folder: Path, asked: dict[str, object]) -> None:
-    """Note what a folder's scenes are, or check that they are what is asked for.
+def _record(folder: Path, asked: Mapping[str, object]) -> None:
+    """Note what a folder's scenes are, or check, if it has any, that they are what is asked for.
 
     Raises:
-        OutputError: they are others, or the note is unreadable, or it holds something else.
+        OutputError: they are others, or the note is unreadable, or the folder holds something else.
     """
-    note = folder / RECORD
-    others = next((item for name in (NAMES, "images/*", "labels/*") for item in folder.glob(name)), None)
-    if others is not None and not note.exists():
-        raise OutputError(
-            f"{folder} holds other data than generated scenes ({others}); choose another folder"
-        )
-    if note.exists():
-        try:
-            found = json.loads(note.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise OutputError(f"cannot read {note}: {error}; write the scenes to another folder") from error
-        if found != asked:
-            raise OutputError(
-                f"{folder} holds scenes made with {json.dumps(found)}, not {json.dumps(asked)}; "
-                "choose another folder"
-            )
+    note, names = folder / RECORD, folder / NAMES
+    written = next((item for part in ("images", "labels") for item in folder.glob(f"{part}/*")), None)
+    found = _noted(note)
+    if found is None and (note.exists() or written is not None or names.exists()):
+        other = note if note.exists() else written or names
+        raise OutputError(f"{folder} holds other data than generated scenes ({other}); choose another folder")
+    if found is not None and written is not None:
+        for key in sorted({*found, *asked}):
+            if found.get(key) != asked.get(key):
+                raise OutputError(
+                    f"the scenes in {folder} were made with {key} {json.dumps(found.get(key))}, not "
+                    f"{json.dumps(asked.get(key))}; choose another folder"
+                )
     with atomic_file(note) as staged:  # first, so that a folder that has names has a note
-        staged.write_text(json.dumps(asked) + "\n", encoding="utf-8")
-    with atomic_file(folder / NAMES) as staged:
+        staged.write_text(json.dumps(dict(asked)) + "\n", encoding="utf-8")
+    with atomic_file(names) as staged:
         staged.write_text("\n".join(SCENE_CLASSES) + "\n", encoding="utf-8")
+
+
+def _noted(note: Path) -> dict[str, object] | None:
+    """Return what a note says; None where there is none, or another program's.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    if not note.exists():
+        return None
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot read {note}: {error}; write the scenes to another folder") from error
+    return found if isinstance(found, dict) and "generator" in found else None
 
 
 def _write(made: Scene, picture: Path, label: Path) -> None:

@@ -48,7 +48,8 @@ def scene(
 ) -> Scene:
     """Return a scene; the same for the same arguments.
 
-    A seed's scene is the same one in every size, only seen through another window.
+    A seed's scene is the same one in every size of one shape. The same arguments give the same bytes with
+    the same versions of OpenCV and NumPy.
 
     Args:
         seed: any number from 0.
@@ -60,14 +61,9 @@ def scene(
     Raises:
         ValueError: a negative seed, an unknown kind, or a size out of range.
     """
-    if seed < 0:
-        raise ValueError(f"a scene's seed is 0 or more, not {seed}")
-    if not all(SMALLEST_PX <= side <= LARGEST_PX for side in size_hw):
-        raise ValueError(f"a scene's sides are {SMALLEST_PX} to {LARGEST_PX} px, not {size_hw}")
+    require_possible(seed, kind, size_hw)
     if kind is None:
         kind = "street" if chance(stream(seed, "kind"), _STREETS) else "indoor"
-    if kind not in ("street", "indoor"):
-        raise ValueError(f"a scene is a street or indoor, not {kind!r}")
     samples = (size_hw[0] * SAMPLES, size_hw[1] * SAMPLES)
     street = kind == "street"
     stage = Stage(
@@ -80,3 +76,17 @@ def scene(
     if effects and not flat:
         image = photographed(image, stage.halos(), stream(seed, "effects"))
     return Scene(image, labels, SCENE_CLASSES, kind, seed)
+
+
+def require_possible(seed: int, kind: str | None, size_hw: tuple[int, int]) -> None:
+    """Check what a scene is asked for by; see `scene`.
+
+    Raises:
+        ValueError: a negative seed, an unknown kind, or a size out of range.
+    """
+    if seed < 0:
+        raise ValueError(f"a scene's seed is 0 or more, not {seed}")
+    if not all(SMALLEST_PX <= side <= LARGEST_PX for side in size_hw):
+        raise ValueError(f"a scene's sides are {SMALLEST_PX} to {LARGEST_PX} px, not {size_hw}")
+    if kind not in ("street", "indoor", None):
+        raise ValueError(f"a scene is a street or indoor, not {kind!r}")

@@ -1,4 +1,4 @@
-"""Rugs, and lamps that stand, hang or lie about on tables."""
+"""Rugs, and lamps that stand or hang."""
 
 from __future__ import annotations
 
@@ -44,12 +44,8 @@ def add_lamp(
         right = right / np.linalg.norm(right)
         start = np.array(foot)
         end = start + rise(-height if hangs else height)
-        for half, base in ((0.016, metal),):
-            stage.face(
-                [start - right * half, end - right * half, end + right * half, start + right * half],
-                base,
-                Thing.LAMP,
-            )
+        half = right * 0.016
+        stage.face([start - half, end - half, end + half, start + half], metal, Thing.LAMP)
         if not hangs:
             stage.face(
                 [

@@ -17,7 +17,7 @@ class Road:
     """Where the road lies: along z, bent to one side.
 
     Attributes:
-        bend: curvature, 1/m; its middle is at x = bend z² / 2.
+        bend: curvature, 1/m; its middle is at x = bend z |z| / 2.
         half_width: from its middle to a kerb.
         lane: a lane's width.
         walks: the pavements' widths, left and right; 0 where there is none.

@@ -118,7 +118,7 @@ class Stage:
         return np.array(self.light.seen(np.asarray(base, dtype=np.float64).tolist(), normal.tolist(), depth))
 
     def samples(self, place: ArrayLike) -> float:
-        """Return how many samples a metre takes at a place [3]; what is smaller than one is not drawn."""
+        """Return how many samples a metre takes at a place [3]."""
         return self.camera.scale(self.camera.distance(place))
 
     def sees(self, corners: ArrayLike) -> bool:
@@ -130,11 +130,6 @@ class Stage:
         """Return whether some of an upright thing, that far about its foot [3], may be in the picture."""
         x, y, z = np.asarray(foot, dtype=np.float64).tolist()
         return self.sees([(x + a * radius, y + b * height, z + c * radius) for a, b, c in _CORNERS])
-
-    def hazed(self, colour: ArrayLike, depth: float) -> Colour:
-        """Return a colour as it is seen at a depth."""
-        share = self.light.haze(depth)
-        return np.asarray(np.asarray(colour, dtype=np.float64) * (1 - share) + self.light.horizon_rgb * share)
 
     def face(self, corners: ArrayLike, base: ArrayLike, thing: Thing, *, both_sides: bool = True) -> None:
         """Paint a flat polygon in space now.

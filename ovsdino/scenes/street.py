@@ -156,7 +156,7 @@ def _traffic(stage: Stage, road: Road, rng: Rng) -> None:
     """Have vehicles painted: parked at the kerbs, driving, waiting, and crossing ahead."""
     taken: list[tuple[float, float, float]] = []
 
-    def free(z: float, offset: float, length: float) -> bool:
+    def take(z: float, offset: float, length: float) -> bool:
         clear = all(
             abs(z - other) > (length + long) / 2 + 0.7 or abs(offset - lane) > 2.0
             for other, lane, long in taken
@@ -170,7 +170,7 @@ def _traffic(stage: Stage, road: Road, rng: Rng) -> None:
 
     def put(z: float, offset: float, turned: float) -> None:
         kind = str(rng.choice(["car", "bus", "truck"], p=[0.86, 0.07, 0.07]))
-        if not free(z, offset, 5.0 if kind == "car" else 11.0):
+        if not take(z, offset, 5.0 if kind == "car" else 11.0):
             return
         x, there = road.at(z, offset)
         place = Place(x, there, road.heading(z) + turned + between(rng, -0.03, 0.03))
@@ -205,5 +205,5 @@ def _traffic(stage: Stage, road: Road, rng: Rng) -> None:
             _along(rng, 5, 35),
             float(rng.choice([-1, 1])) * (road.half_width - between(rng, 0.5, 1.6)),
         )
-        if free(z, offset, 2.0):
+        if take(z, offset, 2.0):
             add_rider(stage, _spot(road, z, offset), rng)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovsdino.data.augment import Augmentation, Framing, centre_framing, random_framing
+from ovsdino.data.augment import Augmentation, Framing, centre_framing, disturbed, random_framing
 from ovsdino.data.labels import Box, Labels, labels_of_map
 
 GRADIENT = np.stack(
@@ -127,13 +127,49 @@ def test_colour_factors_do_what_their_names_say() -> None:
     np.testing.assert_array_equal(Framing(box, colour=(1.3, 1.3, 1.3)).window(image, 40, jitter=False), image)
 
 
+def test_noise_is_as_strong_as_asked_and_the_same_for_a_seed() -> None:
+    flat = np.full((64, 64, 3), 128, np.uint8)
+    noisy = Framing(Box(0, 0, 64), noise=10, noise_seed=3)
+    seen = noisy.window(flat, 64)
+    np.testing.assert_array_equal(noisy.window(flat, 64), seen)
+    assert seen.std() == pytest.approx(10, rel=0.05)
+    assert seen.mean() == pytest.approx(128, abs=0.5)
+    assert not np.array_equal(Framing(Box(0, 0, 64), noise=10, noise_seed=4).window(flat, 64), seen)
+    np.testing.assert_array_equal(noisy.window(flat, 64, jitter=False), flat)
+
+
+def test_blur_is_gaussian_with_the_deviation_asked_for() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    blurred = Framing(Box(0, 0, 64), blur=2).window(image, 64)
+    np.testing.assert_array_equal(blurred, cv2.GaussianBlur(image, (0, 0), 2))
+    dot = np.zeros((64, 64, 3), np.uint8)
+    dot[32, 32] = 255
+    spread = Framing(Box(0, 0, 64), blur=1.5).window(dot, 64)[..., 0].astype(float)
+    across = spread.sum(0) / spread.sum()
+    assert (across * (np.arange(64) - 32) ** 2).sum() == pytest.approx(1.5**2, rel=0.15)
+
+
+def test_grey_blur_and_noise_come_as_often_and_as_strong_as_asked() -> None:
+    asked = Augmentation(grey=0.3, blur=2, noise=9)
+    rng = np.random.default_rng(0)
+    drawn = [disturbed(Framing(Box(0, 0, 8)), asked, rng) for _ in range(2000)]
+    assert np.mean([one.colour[2] == 0 for one in drawn]) == pytest.approx(0.3, abs=0.04)
+    for strength, most in (([one.blur for one in drawn], 2), ([one.noise for one in drawn], 9)):
+        assert np.mean(np.array(strength) > 0) == pytest.approx(0.5, abs=0.04)
+        assert max(strength) == pytest.approx(most, rel=0.02)
+    assert len({one.noise_seed for one in drawn}) > 1990
+    plain = [disturbed(Framing(Box(0, 0, 8)), Augmentation(), rng) for _ in range(50)]
+    assert all(one.blur == 0 and one.noise == 0 and one.colour[2] > 0 for one in plain)
+
+
 def test_the_middle_square_is_centred() -> None:
     assert centre_framing((360, 480)).box == Box(0, 60, 360)
     assert centre_framing((481, 360)).box == Box(60, 0, 360)
 
 
 @pytest.mark.parametrize("settings_", [{"scale": (0.0, 1.0)}, {"scale": (0.8, 0.5)}, {"scale": (0.5, 1.2)},
-                                       {"flip": 1.5}, {"colour": 1.0}])  # fmt: skip
+                                       {"flip": 1.5}, {"colour": 1.0}, {"grey": 1.5},
+                                       {"blur": -1.0}, {"noise": 256.0}])  # fmt: skip
 def test_settings_out_of_range_are_refused(settings_: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"scale|flip"):
+    with pytest.raises(ValueError, match=r"scale|flip|grey"):
         Augmentation(**settings_)  # type: ignore[arg-type]

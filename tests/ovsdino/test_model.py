@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovsdino.backbone import Backbone
+from ovsdino.backbone import Backbone, create_vit
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.config import ModelConfig
-from ovsdino.model import OVSDINO
+from ovsdino.model import OVSDINO, resample_positions
 from ovsdino_runtime.errors import CheckpointError
 from ovsdino_runtime.pixels import MEAN, STD
 
@@ -30,6 +30,22 @@ def tiny(**fields: Any) -> OVSDINO:
 def windows(count: int = 2, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 64, 64, 3), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("test_vit", 1), ("vit_small_patch14_reg4_dinov2", 0)])
+def test_positions_are_resampled_on_their_grid_and_those_of_tokens_stay(name: str, prefix: int) -> None:
+    with torch.device("meta"):
+        small, large = create_vit(name, 112), create_vit(name, 224)
+    torch.manual_seed(0)
+    positions = torch.randn(small.pos_embed.shape)
+    side, new = (int(vit.patch_embed.grid_size[0]) for vit in (small, large))
+    resampled = resample_positions(positions, large)
+    assert resampled.shape == large.pos_embed.shape
+    assert torch.equal(resampled[:, :prefix], positions[:, :prefix])
+    plane = positions[:, prefix:].mT.reshape(1, -1, side, side)
+    wanted = F.interpolate(plane, (new, new), mode="bicubic", antialias=True, align_corners=False)
+    torch.testing.assert_close(resampled[:, prefix:], wanted.flatten(2).mT)
+    assert resample_positions(positions, small) is positions
 
 
 def test_the_forward_pass_is_equations_7_to_14() -> None:

@@ -81,6 +81,19 @@ def test_stacked_matrices_are_turned_one_by_one_and_kernels_as_matrices() -> Non
     assert torch.allclose(moved, -0.01 * 0.2 * 18**0.5 * flat, atol=1e-5)
 
 
+def test_a_step_follows_nesterov_s_momentum() -> None:
+    torch.manual_seed(0)
+    matrix = nn.Parameter(torch.randn(8, 24))
+    optimizer = Muon([{"params": [matrix], "lr": 0.01, "parts": 1}], weight_decay=0.0)
+    momentum = torch.zeros(8, 24)
+    for gradient in torch.randn(3, 8, 24):
+        before, matrix.grad = matrix.detach().clone(), gradient.clone()
+        optimizer.step()
+        momentum = 0.95 * momentum + 0.05 * gradient
+        step = orthogonalized(0.05 * gradient + 0.95 * momentum)
+        torch.testing.assert_close(matrix - before, -0.01 * 0.2 * 24**0.5 * step, atol=1e-5, rtol=0)
+
+
 def test_what_is_no_matrix_steps_as_adamw_steps() -> None:
     parameters = _parameters()
     alone = copy.deepcopy(parameters[2])

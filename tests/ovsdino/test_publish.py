@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.checkpoint import CONFIG, WEIGHTS, CheckpointInfo, load_checkpoint, read_info, save_checkpoint
 from ovsdino.config import ModelConfig
-from ovsdino.model import OVSDINO
+from ovsdino.model import OVSDINO, resample_positions
 from ovsdino.publish import _without_folders, publish
 from ovsdino.text import text_model_name
 from ovsdino_runtime.errors import CheckpointError, OutputError
@@ -208,6 +208,9 @@ def test_a_checkpoint_is_published_for_windows_of_another_size(tmp_path: Path) -
     before, after = model.state_dict(), loaded.state_dict()
     changed = [name for name in before if before[name].shape != after[name].shape]
     assert changed == ["backbone.vit.pos_embed"]
+    assert loaded.backbone is not None
+    wanted = resample_positions(before[changed[0]], loaded.backbone.vit)
+    torch.testing.assert_close(after[changed[0]], wanted, atol=1e-3, rtol=1e-3)  # stored in half
     one = torch.full((1, 128, 128, 3), 90, dtype=torch.uint8)
     assert loaded(one).embeddings.shape == model(one[:, :64, :64]).embeddings.shape
 

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ovsdino.data.samples import read_sample
 from ovsdino.data.specs import read_source
 from ovsdino.scenes import INDOOR_CLASSES, SCENE_CLASSES, STREET_CLASSES, Kind, Scene, scene, write_scenes
 from ovsdino.scenes.canvas import SAMPLES, Canvas, flat_colour
+from ovsdino.scenes.folder import GENERATOR
 from ovsdino.scenes.light import daylight, room_light
 from ovsdino.scenes.names import Thing
 from ovsdino.scenes.noise import stream
@@ -49,6 +51,19 @@ LEAST_SHARE = {
 }  # fmt: skip
 
 
+# Pixels of the commonest classes and the mean colour of four scenes, 72 x 96.
+RECORDED: dict[tuple[Kind, int], tuple[dict[str, int], tuple[float, ...]]] = {
+    ("street", 11): ({"road": 2670, "building": 1879, "sky": 813, "bus": 550, "sidewalk": 290},
+                     (96.5, 90.3, 97.2)),
+    ("street", 12): ({"road": 2436, "sky": 1426, "building": 1348, "car": 537, "tree": 451},
+                     (111.1, 95.8, 88.6)),
+    ("indoor", 11): ({"wall": 2439, "ceiling": 1549, "floor": 1404, "cabinet": 249, "window": 235},
+                     (128.0, 115.2, 111.7)),
+    ("indoor", 12): ({"wall": 2900, "floor": 1134, "cabinet": 1027, "chair": 537, "ceiling": 484},
+                     (109.6, 101.7, 93.0)),
+}  # fmt: skip
+
+
 @lru_cache(maxsize=512)
 def small(seed: int, kind: Kind) -> Scene:
     return scene(seed, kind=kind, size_hw=SMALL)
@@ -71,6 +86,18 @@ def test_a_seed_gives_the_same_bytes_in_another_process_and_after_other_scenes(k
     here = hashlib.sha256(made.image.tobytes() + made.labels.tobytes()).hexdigest()
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert there.stdout.strip() == here
+
+
+@pytest.mark.parametrize(("kind", "seed"), RECORDED)
+def test_a_changed_generator_has_another_number(kind: Kind, seed: int) -> None:
+    """Else folders begun with the former would be filled up with scenes of another kind."""
+    areas, colour = RECORDED[kind, seed]
+    made = small(seed, kind)
+    found = {name: int((made.labels == SCENE_CLASSES.index(name)).sum()) for name in areas}
+    changed = "the generator's pictures have changed: raise GENERATOR and record these figures anew"
+    assert GENERATOR == 1, changed
+    assert found == pytest.approx(areas, abs=5), changed  # OpenCV's versions round differently
+    assert made.image.mean(axis=(0, 1)) == pytest.approx(colour, abs=0.5), changed
 
 
 def test_neither_numpys_global_stream_is_read_nor_changed() -> None:
@@ -96,8 +123,17 @@ def test_any_seed_and_size_gives_a_picture_and_a_known_class_for_each_pixel(
     assert made.image.dtype == made.labels.dtype == np.uint8
     allowed = STREET_CLASSES if made.kind == "street" else INDOOR_CLASSES
     assert {SCENE_CLASSES[index] for index in np.unique(made.labels)} <= set(allowed)
-    assert made.kind == (kind or made.kind)
+    assert made.kind == kind if kind else made.kind in KINDS
     assert made.image.std() > 3  # something is to be seen, even at night
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_widest_picture_is_painted_to_its_edge(kind: Kind) -> None:
+    made = scene(3, kind=kind, size_hw=(64, 4096), effects=False)
+    assert (made.labels < len(SCENE_CLASSES)).all()
+    beyond, within = made.labels[:, 4005], made.labels[:, 3995]
+    assert (beyond == within).mean() > 0.8  # a street goes on, and so does a wall
+    assert set(np.unique(beyond)) != {int(Thing.SKY)}
 
 
 @pytest.mark.parametrize("size", [(15, 40), (40, 15), (5000, 40), (0, 0)])
@@ -256,12 +292,42 @@ def test_an_interrupted_set_is_finished_without_writing_anything_twice(tmp_path:
 
 def test_scenes_of_another_kind_or_size_are_not_mixed_into_a_folder(tmp_path: Path) -> None:
     write_scenes(tmp_path, 1, kind="street", size_hw=SMALL)
-    with pytest.raises(OutputError, match="choose another folder"):
-        write_scenes(tmp_path, 2, kind="indoor", size_hw=SMALL)
+    others: list[tuple[str, dict[str, Any]]] = [
+        ('kind "street", not "indoor"', {"kind": "indoor"}),
+        (r"size_hw \[72, 96\], not \[48, 64\]", {"size_hw": (48, 64)}),
+        ("first_seed 0, not 7", {"first_seed": 7}),
+        ("lossless false, not true", {"lossless": True}),
+        (r'showing \[\], not \["car"\]', {"showing": ("car",)}),
+    ]
+    for said, changed in others:
+        with pytest.raises(OutputError, match=said + "; choose another folder"):
+            write_scenes(tmp_path, 2, **({"kind": "street", "size_hw": SMALL} | changed))
     assert len(list((tmp_path / "images").iterdir())) == 1
 
 
-def test_a_set_can_hold_only_scenes_that_show_a_class(tmp_path: Path) -> None:
+def test_a_folder_without_scenes_yet_may_get_others(tmp_path: Path) -> None:
+    write_scenes(tmp_path, 1, kind="street", size_hw=SMALL)
+    for path in (*(tmp_path / "images").iterdir(), *(tmp_path / "labels").iterdir()):
+        path.unlink()  # as if it had stopped before the first scene
+    assert write_scenes(tmp_path, 1, kind="indoor", size_hw=(48, 64)) == 1
+
+
+def test_what_makes_no_scene_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("16 to 4096", {"size_hw": (8, 8)}),
+        ("0 or more", {"first_seed": -1}),
+        ("street or indoor", {"kind": "sea"}),
+        ("one scene or more", {"count": -1}),
+    ]
+    for said, changed in wrong:
+        with pytest.raises(ValueError, match=said):
+            write_scenes(tmp_path / "set", **({"count": 1} | changed))
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_set_can_hold_only_scenes_that_show_a_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = ("bench", "rider")
     assert write_scenes(tmp_path, 3, kind="street", size_hw=SMALL, showing=asked) == 3
     wanted = [SCENE_CLASSES.index(name) for name in asked]
@@ -271,7 +337,15 @@ def test_a_set_can_hold_only_scenes_that_show_a_class(tmp_path: Path) -> None:
         for seed in range(max(kept) + 1)
     }
     assert kept == {seed for seed, shows in shown.items() if shows} != set(shown)
-    assert write_scenes(tmp_path, 4, kind="street", size_hw=SMALL, showing=asked) == 1
+    made: list[int] = []
+
+    def counted(seed: int, **given: Any) -> Scene:
+        made.append(seed)
+        return scene(seed, **given)
+
+    monkeypatch.setattr("ovsdino.scenes.folder.scene", counted)
+    assert write_scenes(tmp_path, 4, kind="street", size_hw=SMALL, showing=asked[::-1]) == 1
+    assert min(made) > max(kept)  # what was passed over is not made again
     with pytest.raises(OutputError, match="choose another folder"):
         write_scenes(tmp_path, 4, kind="street", size_hw=SMALL)
 
@@ -282,15 +356,16 @@ def test_a_class_that_scenes_of_a_kind_never_show_is_refused(tmp_path: Path) -> 
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize("name", ["names.txt", "images/mine.jpg", "labels/mine.png"])
+@pytest.mark.parametrize("name", ["names.txt", "images/mine.jpg", "labels/mine.png", "scenes.json"])
 def test_a_folder_of_other_data_is_left_as_it_is(tmp_path: Path, name: str) -> None:
     mine = tmp_path / "set" / name
     mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
+    mine.write_text('["mine"]')
+    before = set((tmp_path / "set").rglob("*"))
     with pytest.raises(OutputError, match=r"holds other data than generated scenes .*choose another folder"):
         write_scenes(tmp_path / "set", 1, size_hw=SMALL)
-    assert mine.read_text() == "mine"
-    assert [path for path in (tmp_path / "set").rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == '["mine"]'
+    assert set((tmp_path / "set").rglob("*")) == before
 
 
 def test_importing_the_scenes_imports_no_torch() -> None:

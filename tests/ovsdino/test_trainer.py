@@ -1,4 +1,4 @@
-"""The training loop: order, rates, resuming, checkpoints, validation."""
+"""The training loop: order, rates, resuming, checkpoints."""
 
 from __future__ import annotations
 
@@ -27,14 +27,12 @@ from ovsdino.distributed import Ranks
 from ovsdino.journal import read_journal
 from ovsdino.model import OVSDINO
 from ovsdino.muon import Muon
-from ovsdino.optimizer import create_optimizer, rate_factor
+from ovsdino.optimizer import Stepper, create_optimizer, rate_factor
 from ovsdino.preparation import prepare
 from ovsdino.progress import read_progress, write_progress
 from ovsdino.settings import Distill, TrainConfig
 from ovsdino.trainer import fit
-from ovsdino.validation import validate
 from ovsdino_runtime.errors import BackendUnavailable, CheckpointError, DataError, OutputError, TrainingError
-from ovsdino_runtime.metrics import confusion, mean_iou
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -379,40 +377,6 @@ def test_the_paper_s_text_encoder_named_for_ready_made_vectors_is_believed_too(w
     assert read_info(result.last).text_model == "open_clip ViT-B-16 openai"
 
 
-def test_validation_without_a_labelled_pixel_makes_the_last_epoch_the_best(
-    world: World, painted: Any
-) -> None:
-    other = painted(world.folder / "other", 2)
-    for path in (other / "labels").iterdir():
-        Image.fromarray(np.full((48, 64), 255, dtype=np.uint8)).save(path)
-    said: list[str] = []
-    config = world.config("run", val=(f"folder:{other}:car,road,tree,sky",))
-    result = fit(config, say=said.append)
-    assert result.best_miou is None
-    assert (result.best / "model.safetensors").read_bytes() == (
-        result.last / "model.safetensors"
-    ).read_bytes()
-    assert len([line for line in said if "no validation image has a labelled pixel" in line]) == 1
-    epochs = [line for line in read_journal(config.out) if line["kind"] == "epoch"]
-    assert [line["val_miou"] for line in epochs] == [None, None]
-    assert epochs[0]["val_miou_by_data"] == {"1": None}
-    for path in (config.out / "metrics.jsonl", result.best / "config.json", result.last / "config.json"):
-        assert "NaN" not in path.read_text()
-
-
-@pytest.mark.parametrize(("mious", "best"), [((0.0, 0.0), 1), ((0.0, 0.2), 2), ((None, 0.0), 2)])
-def test_an_miou_of_zero_is_a_figure_that_only_a_higher_one_replaces(
-    world: World, monkeypatch: pytest.MonkeyPatch, mious: tuple[float | None, ...], best: int
-) -> None:
-    from ovsdino import trainer
-
-    figures = iter(mious)
-    monkeypatch.setattr(trainer, "validate", lambda *arguments: {"mean": next(figures)})
-    result = fit(world.config("run"))
-    assert result.best_miou == mious[best - 1]
-    assert read_info(result.best).training["epochs_done"] == best
-
-
 def test_checkpoints_say_what_they_were_made_from_and_best_is_the_best(world: World) -> None:
     config = world.config("run", epochs=3, lr_heads=3e-3, command="ovsdino-train fit …", seed=5)
     result = fit(config)
@@ -491,12 +455,31 @@ def test_every_switch_trains(world: World, model: dict[str, Any]) -> None:
     assert all(math.isfinite(line["loss"]) for line in steps_of(config) if line["kind"] == "step")
 
 
+def test_the_factors_of_the_losses_reach_them(world: World) -> None:
+    config = world.config("run", epochs=1, dice_weight=0.5, cross_entropy_weight=2.0)
+    fit(config)
+    step = steps_of(config)[0]
+    expected = step["bce"] + 0.5 * step["dice"] + 2 * step["cross_entropy"]
+    assert step["seg"] == pytest.approx(expected, rel=1e-5)
+    assert min(step["bce"], step["dice"], step["cross_entropy"]) > 0.01
+
+
 def test_without_validation_the_last_epoch_is_the_best(world: World) -> None:
     result = fit(world.config("run", val_fraction=0.0))
     assert result.best_miou is None
     assert (result.best / "model.safetensors").read_bytes() == (
         result.last / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_clipped_gradient_keeps_its_direction_and_has_the_norm_asked_for() -> None:
+    for clip, moved in ((1.0, (-0.6, -0.8)), (10.0, (-3.0, -4.0)), (0.0, (-3.0, -4.0))):
+        parameter = torch.nn.Parameter(torch.zeros(2))
+        parameter.grad = torch.tensor([3.0, 4.0])
+        assert Stepper(torch.optim.SGD([parameter], lr=1.0), clip).step() == pytest.approx(
+            5
+        )  # before clipping
+        torch.testing.assert_close(parameter.detach(), torch.tensor(moved), atol=1e-5, rtol=0)
 
 
 def test_gradients_are_clipped_only_if_asked(world: World) -> None:
@@ -540,38 +523,6 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_ends_the_training_if_it_s
     if poisoned == 1:
         assert lines[4]["scale"] != lines[3]["scale"]
         assert (config.out / "curves.png").exists()
-
-
-def test_validation_miou_is_that_of_the_labels_at_their_own_resolution(world: World) -> None:
-    config = world.config("run")
-    config.out.mkdir()
-    ready = prepare(config, ALONE, lambda sentence: None)
-    assert ready.validation is not None
-    found = validate(ready.objective, ready.validation, None, ALONE, 1)
-    counts = np.zeros((4, 4), dtype=np.int64)
-    for _, sample in ready.validation.samples:
-        image = np.array(Image.open(sample.image))[:, 8:56]  # 48 x 64: the middle 48
-        truth = np.array(Image.open(world.data / "labels" / sample.image.name))[:, 8:56]
-        window = torch.nn.functional.interpolate(
-            torch.from_numpy(image).permute(2, 0, 1)[None].float(), size=(64, 64), mode="bilinear"
-        )
-        with torch.no_grad():
-            output = ready.objective.model(window.round().byte().permute(0, 2, 3, 1))
-            scores = ready.objective.model.scores(output.embeddings, ready.objective.text)
-        scores = torch.nn.functional.interpolate(scores, size=(48, 48), mode="bilinear")
-        counts += confusion(truth, scores[0].argmax(0).numpy(), 4)
-    assert found["mean"] == pytest.approx(mean_iou(counts), abs=5e-3)
-    assert found["0"] == found["mean"]
-
-
-def test_other_data_can_validate(world: World, painted: Any) -> None:
-    other = painted(world.folder / "other", 3)
-    config = world.config("run", val=(f"folder:{other}:car,road,tree,sky",), epochs=1)
-    said: list[str] = []
-    fit(config, say=said.append)
-    assert any("8 images to train on, 3 to validate on" in line for line in said)
-    (epoch,) = [line for line in read_journal(config.out) if line["kind"] == "epoch"]
-    assert set(epoch["val_miou_by_data"]) == {"1"}
 
 
 def test_several_data_sets_train_together_and_ask_only_for_their_own_absent_classes(
