@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +61,14 @@ def write_scenes(
     wanted = _numbers(showing, kind)
     images, labels = folder / "images", folder / "labels"
     ensure_folder(folder)
-    asked = {"generator": GENERATOR, "kind": kind, "size_hw": list(size_hw), "lossless": lossless}
-    asked |= {"first_seed": first_seed, "showing": sorted(set(showing))}
+    asked: dict[str, object] = {
+        "generator": GENERATOR,
+        "kind": kind,
+        "size_hw": list(size_hw),
+        "lossless": lossless,
+        "first_seed": first_seed,
+        "showing": sorted(set(showing)),
+    }
     _record(folder, asked)
     for part in (images, labels):
         ensure_folder(part)
@@ -103,7 +109,7 @@ def _numbers(showing: Sequence[str], kind: Kind | None) -> list[int]:
     return [SCENE_CLASSES.index(name) for name in showing]
 
 
-def _record(folder: Path, asked: Mapping[str, object]) -> None:
+def _record(folder: Path, asked: dict[str, object]) -> None:
     """Note what a folder's scenes are, or check, if it has any, that they are what is asked for.
 
     Raises:
@@ -123,7 +129,7 @@ def _record(folder: Path, asked: Mapping[str, object]) -> None:
                     f"{json.dumps(asked.get(key))}; choose another folder"
                 )
     with atomic_file(note) as staged:  # first, so that a folder that has names has a note
-        staged.write_text(json.dumps(dict(asked)) + "\n", encoding="utf-8")
+        staged.write_text(json.dumps(asked) + "\n", encoding="utf-8")
     with atomic_file(names) as staged:
         staged.write_text("\n".join(SCENE_CLASSES) + "\n", encoding="utf-8")
 
