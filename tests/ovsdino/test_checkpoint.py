@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -259,6 +260,25 @@ def test_a_file_that_holds_no_tensors_is_refused(tmp_path: Path) -> None:
     for name in ("a.pth", "a.safetensors", "list.pth"):
         with pytest.raises(CheckpointError):
             load_backbone_weights(TINY, str(tmp_path / name))
+
+
+class Planted:
+    """What a file may hold that runs code where it is unpickled: here it leaves a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_weights_that_would_run_code_are_refused_and_run_none(tmp_path: Path) -> None:
+    torch.save({"patch_embed.proj.weight": Planted(tmp_path / "ran")}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="holds no readable weights"):
+        load_backbone_weights(TINY, str(tmp_path / "a.pth"))
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "a.pth", weights_only=False)
+    assert (tmp_path / "ran").exists()  # so it would have
 
 
 @pytest.mark.real

@@ -233,6 +233,15 @@ def test_another_teacher_cannot_go_on(world: World, teacher: Path) -> None:
         fit(small(world, teacher, "student", epochs=1, resume=True))
 
 
+def test_weight_and_temperature_reach_the_loss(world: World, teacher: Path) -> None:
+    asked = Distill(checkpoint=teacher, weight=3.0, temperature=0.1)
+    config = small(world, teacher, "student", distill=asked)
+    config.out.mkdir()
+    found = prepare(config, Ranks(0, 1, torch.device("cpu")), lambda sentence: None).objective.distillation
+    assert found is not None
+    assert (found.weight, found.temperature) == (3.0, 0.1)
+
+
 def test_distill_is_a_command(
     world: World, teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,9 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ovsdino.distributed import joined
+from ovsdino.checkpoint import load_checkpoint
+from ovsdino.distributed import Ranks, joined
 from ovsdino.journal import read_journal
+from ovsdino.preparation import prepare
 from ovsdino.trainer import fit
+from ovsdino.validation import validate
 from ovsdino_runtime.errors import BackendUnavailable, DataError
 
 if TYPE_CHECKING:
@@ -73,6 +76,29 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(world: World
     assert_alike(world.folder / "one", world.folder / "two")
     config = json.loads((world.folder / "two" / "last" / "config.json").read_text())
     assert config["training"]["processes"] == 2
+
+
+def test_two_processes_measure_and_save_the_same_running_statistics(world: World) -> None:
+    """Each process sees other images; without sharing they would normalise, and measure, by others."""
+    whole = (
+        "--backbone",
+        "ovsdino_nano_patch16",
+        "--whole-backbone",
+        "--no-alignment",
+        "--trainable-blocks",
+        0,
+    )
+    done = torchrun(options(world, "two", *whole))
+    assert done.returncode == 0, done.stderr[-3000:]
+    last = world.folder / "two" / "last"
+    model, info = load_checkpoint(last)
+    settings = world.config("one", model=info.model.to_dict())
+    settings.out.mkdir()
+    prepared = prepare(settings, Ranks(0, 1, torch.device("cpu")), lambda sentence: None)
+    prepared.objective.model.load_state_dict(model.state_dict())
+    assert prepared.validation is not None
+    alone = validate(prepared.objective, prepared.validation, None, Ranks(0, 1, torch.device("cpu")), 2)
+    assert alone["mean"] == pytest.approx(info.training["val_miou"], abs=2e-3)
 
 
 def test_every_trainable_parameter_is_used_with_a_teacher_too(world: World, tiny_sam: Path) -> None:

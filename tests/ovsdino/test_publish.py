@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
+from ovsdino import cli
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.checkpoint import CONFIG, WEIGHTS, CheckpointInfo, load_checkpoint, read_info, save_checkpoint
 from ovsdino.config import ModelConfig
@@ -192,6 +195,34 @@ def test_a_complete_checkpoint_needs_no_place_to_find_its_backbone(tmp_path: Pat
     assert info.backbone.source == "in the checkpoint"
     images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
     torch.testing.assert_close(loaded(images).embeddings, model(images).embeddings, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize(("precision", "kept"), [("float16", torch.float16), ("float32", torch.float32)])
+def test_publish_is_a_command(
+    precision: str,
+    kept: torch.dtype,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trained(tmp_path / "c")
+    words = [
+        "ovsdino-train", "publish", tmp_path / "c", "--out", tmp_path / "p", "--name", "tiny",
+        "--license", "CC0-1.0", "--precision", precision, "--window-px", 128,
+        "--backbone-source", "hub:someone/weights",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr()
+    assert stopped.value.code in (0, None), said.err
+    info = read_info(tmp_path / "p")
+    assert (info.name, info.license, info.model.window_px) == ("tiny", "CC0-1.0", 128)
+    assert info.backbone is not None
+    assert info.backbone.source == "hub:someone/weights"
+    assert load_file(tmp_path / "p" / WEIGHTS)["projector.weight"].dtype == kept
+    assert "MB, tiny, CC0-1.0" in said.out
+    assert "left out of the record: /data/a/" in said.out
 
 
 def test_a_checkpoint_is_published_for_windows_of_another_size(tmp_path: Path) -> None:

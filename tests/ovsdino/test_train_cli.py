@@ -7,7 +7,6 @@ import inspect
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,20 +158,15 @@ def test_usage_errors_exit_with_2(changes: list[str], world: World, monkeypatch:
     assert run(monkeypatch, *usual(world), *changes) == 2
 
 
-def test_help_needs_no_torch_and_little_time() -> None:
+def test_help_needs_no_torch() -> None:
     program = (
         "import sys; sys.modules['torch'] = None; sys.modules['timm'] = None\n"
         "sys.argv = ['ovsdino-train', 'fit', '--help']\nfrom ovsdino.cli import main\nmain()"
     )
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        times.append(time.perf_counter() - started)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     for option in ("--cache-views", "--teacher", "--no-gate", "--trainable-blocks", "--resume", "--config"):
         assert option in done.stdout
-    assert min(times) < 1.0  # 0.2 s on an idle machine
 
 
 def test_an_interruption_says_how_to_go_on(
@@ -224,11 +218,30 @@ def test_the_options_defaults_are_the_settings_defaults_and_the_papers() -> None
     assert {name: options[name] for name in paper} == paper
 
 
+def flattened(config: TrainConfig) -> dict[str, object]:
+    """Settings by name; those of groups by `group.name`."""
+    values: dict[str, object] = {}
+    for name, value in dataclasses.asdict(config).items():
+        inner = value if isinstance(value, dict) else {}
+        values |= {f"{name}.{key}": item for key, item in inner.items()} or {name: value}
+    return values
+
+
 @pytest.mark.parametrize(("command", "words"), [(fit, ("fit",)), (distill, ("distill", "teacher"))])
 def test_every_option_reaches_the_settings(
     monkeypatch: pytest.MonkeyPatch, command: Callable[..., None], words: tuple[str, ...]
 ) -> None:
-    """Each option is changed alone; the settings must change with it."""
+    """Each option is changed alone; the setting that it is for must change, and what depends on it."""
+    elsewhere = {
+        "trainable_blocks": "model.backbone_trainable_blocks", "lr": "lr_heads",
+        "crop_scale": "augmentation.scale", "distill_weight": "distill.weight",
+        "temperature": "distill.temperature", "teacher_weights": "distill.backbone_weights",
+    }  # fmt: skip
+    along = {
+        "text_embeddings": {"text_names"}, "head": {"model.gate", "model.alignment"}, "gate": {"teacher"},
+        "encoder": {"teacher", "model.gate", "model.alignment", "model.backbone_trainable_blocks"},
+        "backbone": {"backbone_weights"}, "whole_backbone": {"model.backbone_trainable_blocks"},
+    }  # fmt: skip
     begun: list[TrainConfig] = []
     monkeypatch.setattr(f"{command.__module__}.train", begun.append)
     usual = [*words, "--data", "folder:a:b", "--out", "out"]
@@ -260,7 +273,13 @@ def test_every_option_reaches_the_settings(
             more += ["--teacher", "sam"]
         assert run(monkeypatch, *usual, *more) == 0, more
         other = dataclasses.replace(begun[-1], command=plain.command)
-        assert other != plain, more
+        one, two = flattened(plain), flattened(other)
+        differ = {setting for setting in one if one[setting] != two[setting]}
+        wanted = elsewhere.get(name) or next(
+            setting for setting in (name, f"model.{name}", f"augmentation.{name}") if setting in one
+        )
+        assert wanted in differ, more
+        assert differ <= {wanted} | along.get(name, set()), more
 
 
 @pytest.mark.real

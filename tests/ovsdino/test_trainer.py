@@ -32,14 +32,17 @@ from ovsdino.preparation import prepare
 from ovsdino.progress import read_progress, write_progress
 from ovsdino.settings import Distill, TrainConfig
 from ovsdino.trainer import fit
+from ovsdino_runtime.embeddings import unit
 from ovsdino_runtime.errors import BackendUnavailable, CheckpointError, DataError, OutputError, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from conftest import World
+    from numpy.typing import NDArray
 
+DIM = 16  # of the text vectors
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
@@ -609,3 +612,41 @@ def test_a_self_contained_checkpoint_needs_no_backbone_weights(world: World) -> 
     other, _ = load_checkpoint(fit(world.config("delta", epochs=1)).last)
     for name, value in other.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value)
+
+
+def test_a_state_that_would_run_code_is_refused_and_runs_none(world: World) -> None:
+    class Planted:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return type(mark).touch, (mark,)
+
+    config, mark = world.config("run", epochs=1), world.folder / "ran"
+    config.out.mkdir()
+    torch.save({"step": Planted()}, config.out / "state.pt")
+    with pytest.raises(CheckpointError, match="no state of a training"):
+        fit(replace(config, resume=True))
+    assert not mark.exists()
+
+
+def test_without_ready_made_vectors_the_encoder_asked_for_gives_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[tuple[str, str]] = set()
+
+    def encoded(names: Sequence[str], *, model: str, pretrained: str) -> NDArray[np.float32]:
+        asked.add((model, pretrained))
+        seeds = [int.from_bytes(name.encode()[:7], "big") for name in names]
+        vectors = [np.random.default_rng(seed).normal(size=DIM).astype(np.float32) for seed in seeds]
+        return unit(np.array(vectors))
+
+    monkeypatch.setattr("ovsdino.text.encode_names", encoded)
+    config = world.config("run", epochs=1, text_embeddings=None, text_names=None)
+    info = read_info(fit(replace(config, text_model="ViT-L-14", text_pretrained="datacomp")).last)
+    assert asked == {("ViT-L-14", "datacomp")}
+    assert info.text_model == "open_clip ViT-L-14 datacomp"
+    assert info.training["text"] == info.text_model
+    asked.clear()
+    usual = replace(config, out=world.folder / "usual")
+    fit(usual)
+    assert asked == {("ViT-B-16", "openai")}
+    with pytest.raises(CheckpointError, match=r"text_model None, now it is 'ViT-L-14'"):
+        fit(replace(usual, text_model="ViT-L-14", resume=True))
