@@ -118,7 +118,9 @@ ValFraction = Annotated[float, _panel("Share of each data set to hold out.", _DA
 ValBlocks = Annotated[int, _panel("Runs of neighbouring images to hold out.", _DATA)]
 ValEvery = Annotated[int, _panel("Epochs between validations.", _DATA)]
 Negatives = Annotated[int, _panel("Absent classes asked of an image.", _DATA)]
-Backbone = Annotated[str, _panel("timm's name of a ViT.", _MODEL)]
+Backbone = Annotated[
+    str, _panel("timm's name of a ViT (appendix B), as vit_base_patch14_reg4_dinov2.", _MODEL)
+]
 BackboneWeights = Annotated[
     Optional[str],  # noqa: UP045
     _panel(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -96,6 +98,51 @@ def test_the_page_for_programs_says_what_bundles_and_baked_graphs_are() -> None:
     told = baked_metadata([], output="labels", input="uint8-nhwc", score_scale=1, license="")
     (named,) = re.findall(r"metadata: (.*?)\.\n", page, flags=re.S)
     assert set(re.findall(r"`(\w+)`", named)) == set(told)
+
+
+def test_the_page_for_programs_names_the_fields_of_a_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "program.md").read_text(encoding="utf-8")
+    rows = re.search(r"\| field \| what \|\n\|---\|---\|\n((?:\|.*\n)+)", page)
+    assert rows is not None
+    told = {name for row in rows[1].splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    (here / "broken.png").write_text("no picture")
+    words = "ovsdino-run image.jpg broken.png --classes car,road --bundle bundle --json"
+    monkeypatch.setattr(sys, "argv", shlex.split(words))
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert told - {"error"} == set(printed)
+    (images,) = (row for row in rows[1].splitlines() if row.startswith("| `images`"))
+    inner = set(re.findall(r"`(\w+)`", images)) - {"images"}
+    done, failed = printed["images"]
+    assert inner == {*done, *failed, *done["classes"][0]}
+
+
+def test_the_paper_s_page_tells_options_that_there_are_and_their_defaults() -> None:
+    from ovsdino.cli import fit
+    from ovsdino_bench.accuracy_command import accuracy
+
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    defaults = {name: item.default for name, item in inspect.signature(fit).parameters.items()}
+    known = {*defaults, *inspect.signature(accuracy).parameters}
+    for option in re.findall(r"--(?:no-)?([a-z][a-z-]*)", page):
+        assert option.replace("-", "_") in known, option
+    ours = {"lr_scalars": 1e-2, "mask_px": 112, "negatives": 10, "val_fraction": 0.1}
+    model = {"backbone": "vit_base_patch14_dinov2", "window_px": 448, "trainable_blocks": 3, "teacher": "sam"}
+    steps = {"batch_size": 64, "epochs": 25, "warmup_epochs": 1, "lr": 1e-4, "lr_blocks": 1e-5}
+    told = {**ours, **model, **steps, "weight_decay": 1e-4}
+    assert {name: defaults[name] for name in told} == told
+    for said in (
+        "| 112 |",
+        "at most | 10 |",
+        "its own, 1e-2",
+        "batch 64, 25 epochs",
+        "for the backbone's blocks 1e-5",
+    ):
+        assert said in page
 
 
 @pytest.mark.parametrize("program", ["ovsdino-train", "ovsdino-export", "ovsdino-bench"])

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ovsdino.checkpoint import load_checkpoint
 from ovsdino.model import OVSDINO
 from ovsdino.torch_backend import TorchBackend, told_in_a_line
-from ovsdino_bench.measured import CheckpointSource, check_same_model
+from ovsdino_bench.measured import CheckpointSource
+from ovsdino_bench.same_model import load_same_model
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import BackendUnavailable
@@ -90,9 +91,10 @@ def open_alternative(name: str, source: CheckpointSource, bundle: Bundle | None)
         raise BackendUnavailable(
             f"pytorch-fp16 was asked for, but PyTorch {torch.__version__} sees no GPU; use pytorch-bf16"
         )
-    model, info = load_checkpoint(source.path, source.backbone_weights)
-    if bundle is not None:
-        check_same_model(bundle.manifest, model, info, source.path, bundle.path)
+    if bundle is None:
+        model, _ = load_checkpoint(source.path, source.backbone_weights)
+    else:
+        model = load_same_model(bundle, source.path, source.backbone_weights)
     if name == "mmseg-style":
         return TorchBackend(model, device)
     dtype = {"pytorch-bf16": torch.bfloat16, "pytorch-fp16": torch.float16}.get(name)

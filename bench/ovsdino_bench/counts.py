@@ -52,6 +52,8 @@ class ImageCounts:
         Raises:
             DataError: the file is missing or something else.
         """
+        if not path.is_file():
+            raise DataError(f"there is no file {path}; `ovsdino-bench accuracy --counts {path}` writes one")
         try:
             with np.load(path, allow_pickle=False) as data:
                 names, images = np.atleast_1d(data["names"]), np.atleast_1d(data["images"])

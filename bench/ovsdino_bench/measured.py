@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,19 +14,15 @@ from ovsdino_bench.replay import ReplayBackend
 from ovsdino_runtime.backends import Backend
 from ovsdino_runtime.backends.selection import DeviceChoice, PrecisionChoice, choose_backend
 from ovsdino_runtime.bundle import VOCABULARY, Bundle
-from ovsdino_runtime.errors import BackendUnavailable, CheckpointError
+from ovsdino_runtime.errors import BackendUnavailable
 from ovsdino_runtime.extras import needing
 from ovsdino_runtime.files import sha256_of
-from ovsdino_runtime.manifest import BackboneInfo, FileEntry, Manifest
+from ovsdino_runtime.manifest import FileEntry, Manifest
 from ovsdino_runtime.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from ovsdino.checkpoint import CheckpointInfo
-    from ovsdino.model import OVSDINO
     from ovsdino.teacher import SamTeacher
     from ovsdino.torch_backend import TorchBackend
-
-_SAME = 1e-5  # relative; score scale and bias are FP32 in every checkpoint and bundle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,40 +135,6 @@ def open_measured(
         )
 
 
-def check_same_model(
-    manifest: Manifest, model: OVSDINO, info: CheckpointInfo, checkpoint: Path, bundle: Path
-) -> None:
-    """Refuse a checkpoint, of which `model` and `info` are, that is not of the model in a bundle.
-
-    Raises:
-        CheckpointError: backbone, geometry or score scale are others, or the model has no encoder.
-    """
-    remedy = "name the checkpoint the bundle was exported from, or measure the two one by one"
-    if info.backbone is None:
-        raise CheckpointError(f"{checkpoint} has no encoder, so {bundle} cannot be of it; {remedy}")
-    compared: tuple[tuple[str, object, object], ...] = (
-        ("backbone", _identity(info.backbone), _identity(manifest.backbone)),
-        ("window", info.model.window_px, manifest.window_px),
-        ("grid", model.grid_hw, manifest.grid_hw),
-        ("embedding size", info.model.embedding_dim, manifest.embedding_dim),
-        ("score scale", model.score_scale.item(), float(manifest.score_scale)),
-        ("score bias", model.score_bias.item(), float(manifest.score_bias)),
-    )
-    for what, ours, theirs in compared:
-        same = ours == theirs
-        if isinstance(ours, float) and isinstance(theirs, float):
-            same = math.isclose(ours, theirs, rel_tol=_SAME)
-        if not same:
-            raise CheckpointError(
-                f"{checkpoint} is not what {bundle} was exported from: its {what} is {ours}, the bundle's is "
-                f"{theirs}; {remedy}"
-            )
-
-
-def _identity(backbone: BackboneInfo) -> str:
-    return f"{backbone.name} {str(backbone.fingerprint)[:16]}"
-
-
 def _of_bundle(
     bundle: Bundle, device: DeviceChoice, precision: PrecisionChoice
 ) -> tuple[Backend, str | None]:
@@ -209,12 +170,11 @@ def _alone(checkpoint: CheckpointSource, device: DeviceChoice) -> Iterator[tuple
 
 def _torch_backend(checkpoint: CheckpointSource, device: DeviceChoice, bundle: Bundle) -> TorchBackend:
     with needing("bench", "measuring a checkpoint"):
-        from ovsdino.checkpoint import load_checkpoint  # noqa: PLC0415 - torch is optional
-        from ovsdino.torch_backend import TorchBackend  # noqa: PLC0415
+        from ovsdino.torch_backend import TorchBackend  # noqa: PLC0415 - torch is optional
+        from ovsdino_bench.same_model import load_same_model  # noqa: PLC0415
 
         where = _torch_device(device)
-        model, info = load_checkpoint(checkpoint.path, checkpoint.backbone_weights)
-        check_same_model(bundle.manifest, model, info, checkpoint.path, bundle.path)
+        model = load_same_model(bundle, checkpoint.path, checkpoint.backbone_weights)
         return TorchBackend(model, where, _sam(checkpoint))
 
 

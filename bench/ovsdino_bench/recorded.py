@@ -69,6 +69,10 @@ class Recorded:
         Raises:
             DataError: it is missing, something else, or of a newer schema.
         """
+        if not path.is_file():
+            raise DataError(
+                f"there is no file {path}; `ovsdino-bench reference --out {path}` writes a reference"
+            )
         try:
             with zipfile.ZipFile(path) as archive:
                 about = json.loads(_read(archive, _ABOUT).tobytes())

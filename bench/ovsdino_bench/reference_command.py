@@ -43,7 +43,7 @@ def reference(
     """Record PyTorch's FP32 features of some images, for `parity --reference` on any machine."""
     from ovsdino_bench.data_options import benchmarks_of
     from ovsdino_bench.machine import machine, typed_command
-    from ovsdino_bench.measured import check_same_model, weights_sha256
+    from ovsdino_bench.measured import weights_sha256
     from ovsdino_bench.recorded import record
     from ovsdino_bench.selection import Selection
     from ovsdino_runtime.errors import DataError
@@ -59,10 +59,9 @@ def reference(
     described = machine()
     opened = o.opened(bundle)
     with needing("bench", "running a checkpoint"):
-        from ovsdino.checkpoint import load_checkpoint
         from ovsdino.torch_backend import TorchBackend
-    model, info = load_checkpoint(checkpoint, backbone_weights)
-    check_same_model(opened.manifest, model, info, checkpoint, opened.path)
+        from ovsdino_bench.same_model import load_same_model
+    model = load_same_model(opened, checkpoint, backbone_weights)
     backend = TorchBackend(model)
     segmenter = Segmenter(opened, backend)
     selection = Selection(every=every, limit=limit)

@@ -168,6 +168,8 @@ def read_reports(path: Path) -> list[Report]:
     Raises:
         DataError: it cannot be read, is something else or of a newer version.
     """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; `ovsdino-bench accuracy --json > {path}` writes a report")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.get("kind", KIND) != KIND:

@@ -121,7 +121,10 @@ def load(path: Path) -> Recorded:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read the counts {path}: {reason}") from error
+        raise DataError(
+            f"cannot read the counts {path}: {reason}; name the files, or the folder, that "
+            "`ovsdino-bench accuracy --out` wrote"
+        ) from error
     lines = text.split("\n")[:-1]  # what follows the last line break was cut off
     try:
         header = json.loads(lines[0])

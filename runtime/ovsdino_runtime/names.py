@@ -36,7 +36,7 @@ _ENDINGS = (  # plural ending, what the singular may end in; the likelier readin
     ("oes", ("o", "oe")),
 )
 _WORDS_WITH_ALL_READINGS = 4
-_LEAST_LIKENESS = 0.7  # difflib's ratio: "zebar" is to zebra 0.8, "unicorn" to monitor 0.57
+_LEAST_LIKENESS = 0.75  # difflib's ratio: "zebar" is to zebra 0.8, "cone" to counter 0.73
 _LEAST_LIKENESS_OF_SHORT = 0.66  # of three letters two must do: "dgo" is to dog 0.67
 
 
@@ -132,7 +132,8 @@ class NameIndex:
         return tuple(found) if len(found) > 1 else ()
 
     def nearest(self, text: str, count: int = 3) -> list[str]:
-        """Return up to `count` known names spelled much like the text, the nearest first."""
+        """Return up to `count` known names for another: those in it, then those spelled much like it."""
+        inside = self._inside(text)
         matcher = difflib.SequenceMatcher(autojunk=False)
         likeness: dict[str, float] = {}
         for key in readings(text) or (text,):
@@ -142,4 +143,15 @@ class NameIndex:
                 likeness[name] = max(likeness.get(name, 0.0), matcher.ratio())
         least = _LEAST_LIKENESS if len(text) > 3 else _LEAST_LIKENESS_OF_SHORT
         near = [name for name in likeness if likeness[name] >= least]
-        return sorted(near, key=lambda name: (-likeness[name], name))[:count]
+        near.sort(key=lambda name: (-likeness[name], name))
+        return list(dict.fromkeys((*inside, *near)))[:count]
+
+    def _inside(self, text: str) -> list[str]:
+        """Return the known names that words of a text spell, longer ones first: car in `the red car`."""
+        words = text.split()
+        spans = [
+            " ".join(words[start : start + length])
+            for length in range(len(words) - 1, 0, -1)
+            for start in range(len(words) - length + 1)
+        ]
+        return [name for span in spans for name in self.find(span)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from ovsdino_runtime.errors import ImageError
 from ovsdino_runtime.inputs import MAX_PIXELS, VIDEO_SUFFIXES
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+_URL = re.compile(r"\w{2,}:/")  # of which Path has taken one of the slashes
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,6 +72,8 @@ def load_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> LoadedPic
     path = Path(path)
     try:
         if not path.is_file():
+            if _URL.match(str(path)):
+                raise ImageError(f"cannot read {path}: it is an address, not a file; download it first")
             found = "it is a folder" if path.is_dir() else "there is no such file"
             raise ImageError(f"cannot read {path}: {found}; name a picture")
         if path.stat().st_size == 0:
@@ -217,6 +221,8 @@ def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         return pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
         return (pixels >> 8).astype(np.uint8)
+    if pixels.dtype == object and pixels.ndim == 0:
+        raise TypeError(f"{type(pixels.item()).__name__} is no picture; was the frame dropped?")
     raise TypeError(
         f"pixels must be uint8, uint16 or bool, got {pixels.dtype}; scale them to [0, 255] as uint8"
     )

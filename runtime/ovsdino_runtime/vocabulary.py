@@ -41,6 +41,7 @@ __all__ = [
 
 CLASS_LIMIT = 65_535  # label maps are uint16 at most
 _UNKNOWN_IN_AN_ERROR = 5
+_NAME_IN_AN_ERROR = 60  # letters of one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,8 @@ class _Resolver:
                 hint = f"nearest: {', '.join(near)}"
             else:
                 hint = "nothing is near it"
-            parts.append(f"{name!r} ({hint})")
+            shown = name if len(name) <= _NAME_IN_AN_ERROR else f"{name[:_NAME_IN_AN_ERROR]}…"
+            parts.append(f"{shown!r} ({hint})")
         more = len(self.unknown) - len(parts)
         listed = ", ".join(parts) + (f" and {more} more" if more > 0 else "")
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from ovsdino.model import OVSDINO
 from ovsdino.publish import publish
 from ovsdino.teacher import load_sam
 from ovsdino.torch_backend import TorchBackend
-from ovsdino_bench.measured import CheckpointSource, check_same_model, open_measured
+from ovsdino_bench.measured import CheckpointSource, open_measured
+from ovsdino_bench.same_model import check_same_model, load_same_model
 from ovsdino_export.class_vectors import TextSource
 from ovsdino_export.pipeline import export_onnx
 from ovsdino_runtime.errors import BackendUnavailable, CheckpointError
@@ -214,6 +216,21 @@ def test_a_checkpoint_of_another_model_is_not_measured_beside_a_bundle(
             assert said in done.error
             assert str(other) in done.error
             assert str(bundle.path) in done.error
+
+
+def test_a_checkpoint_of_another_backbone_is_refused_before_its_weights_are_fetched(
+    checkpoint: Path, text: TextSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = export_onnx(checkpoint, tmp_path / "bundle", text=text)
+    other = Path(shutil.copytree(checkpoint, tmp_path / "other"))
+    record = json.loads((other / "config.json").read_text())
+    record["backbone"] |= {"source": "hub:nobody/nothing", "fingerprint": "f" * 64}
+    (other / "config.json").write_text(json.dumps(record))
+    fetched: list[str] = []
+    monkeypatch.setattr("ovsdino.backbone_weights._download", fetched.append)
+    with pytest.raises(CheckpointError, match=r"is not what .* was exported from: its backbone is"):
+        load_same_model(bundle, other, None)
+    assert not fetched
 
 
 def test_a_bundle_s_checkpoint_is_known_in_fp16_and_by_its_backbone(

@@ -460,6 +460,12 @@ def test_an_unknown_class_is_refused_with_the_nearest_known_names() -> None:
         closed("roda")
     with pytest.raises(VocabularyError, match=r"'acr' \(nearest: car\)"):
         closed("acr")
+    with pytest.raises(VocabularyError, match=r"'the red car' \(nearest: car\)"):
+        closed("the red car")
+    with pytest.raises(VocabularyError, match=r"'old traffic signs' \(nearest: traffic sign"):
+        closed("old traffic signs")
+    with pytest.raises(VocabularyError, match=rf"'{'q' * 60}…' \(nothing is near it\)"):
+        closed("q" * 5000)
     with pytest.raises(VocabularyError, match="and 2 more"):
         closed(*(f"qqq{i}" for i in range(7)))
 

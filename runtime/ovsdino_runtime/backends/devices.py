@@ -57,8 +57,8 @@ def _cuda(bundle: Bundle | None) -> DeviceState:
     providers = ort.get_available_providers()
     if "CUDAExecutionProvider" not in providers:
         return missing(
-            f"this ONNX Runtime has only {', '.join(providers)}; remove onnxruntime and "
-            f"{how_to_install('gpu')}"
+            f"this ONNX Runtime has only {', '.join(providers)}; on x86 remove onnxruntime and "
+            f"{how_to_install('gpu')}; on a Jetson use TensorRT (docs/edge.md)"
         )
     if not gpu_is_here():
         return missing(f"ONNX Runtime {ort.__version__} has CUDA, but no NVIDIA GPU is visible here")

@@ -96,7 +96,8 @@ def open_session(path: Path, device: Device) -> Any:
     if provider not in available:
         raise BackendUnavailable(
             f"device {device!r} was asked for, but this ONNX Runtime has only {', '.join(available)}; "
-            f"remove onnxruntime and {how_to_install('gpu')}; or use --device cpu"
+            f"on x86 remove onnxruntime and {how_to_install('gpu')}; on a Jetson use --device tensorrt "
+            "(docs/edge.md); or use --device cpu"
         )
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL if device == "cuda" else 3
