@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from ovsdino_bench.folder import labelled_folder
 from ovsdino_bench.measured import CheckpointSource, open_measured
 from ovsdino_runtime.errors import BackendUnavailable, DataError
 from tests.standins.half_bundle import write_half_bundle
+
+if TYPE_CHECKING:
+    from tests.bench.conftest import Ran
 
 NAMES = "car,road,tree,-"
 
@@ -64,6 +68,25 @@ def test_miou_is_what_counting_by_hand_gives(
     shown = capsys.readouterr().out
     assert "100.00" in shown
     assert "over 1 images" in shown
+
+
+def test_frames_of_one_block_are_one_sample_of_the_interval(
+    tmp_path: Path,
+    tiny_bundle: Path,
+    tiny_colours: Mapping[str, tuple[int, int, int]],
+    bench: Callable[..., Ran],
+) -> None:
+    data = dataset(tmp_path / "data", tiny_colours)
+    common = ("accuracy", "--bundle", tiny_bundle, "--data", data, "--classes", NAMES, "--out", tmp_path)
+    # A block of both frames is always drawn whole, and its interval is a point.
+    for words, block, interval in (((), 1, [1 / 3, 1.0]), (("--block", 2), 2, [0.5, 0.5])):
+        ran = bench(*common, *words)
+        (row,) = json.loads((tmp_path / "data.json").read_text())["backends"]
+        assert (row["block"], row["miou"]) == (block, pytest.approx(0.5))
+        assert row["miou_interval_95"] == pytest.approx(interval)
+        low, high = (f"{100 * end:.2f}" for end in interval)
+        assert f"{low} to {high}" in ran.out
+        assert f"intervals over runs of {block}" in ran.out
 
 
 def test_images_and_labels_of_different_sizes_are_an_error(

@@ -1,8 +1,11 @@
-"""What PyTorch raises while it is timed or recorded is one line, which says what to do."""
+"""PyTorch's ways compute as they are called, and what PyTorch raises meanwhile is one line with a remedy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ovsdino.torch_backend import TorchBackend
-from ovsdino_bench.alternatives import BatchedTorchBackend
-from ovsdino_runtime.errors import CheckpointError, InferenceError
+from ovsdino_bench import alternatives
+from ovsdino_bench.alternatives import BatchedTorchBackend, open_alternative
+from ovsdino_bench.measured import CheckpointSource
+from ovsdino_bench.ways import ALTERNATIVES
+from ovsdino_runtime.errors import BackendUnavailable, CheckpointError, InferenceError
 
 WINDOWS = np.zeros((3, 28, 28, 3), np.uint8)
+SOURCE = CheckpointSource(path=Path("a checkpoint"))
 
 
 class Raising(nn.Module):
@@ -83,3 +90,92 @@ def test_mistakes_of_the_program_and_errors_that_are_told_already_stay_as_they_a
         for backend in backends:
             with pytest.raises(type(error), match=str(error)):
                 backend.features(WINDOWS)
+
+
+class Noting(nn.Module):
+    """A model of one product, which notes how many windows came at once and in what it computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.decoder = SimpleNamespace(encoder=True), None
+        torch.manual_seed(0)
+        self.product = nn.Linear(3, 5)
+        self.seen: list[tuple[int, torch.dtype]] = []
+
+    def forward(self, windows: Tensor, structure: Tensor | None = None) -> SimpleNamespace:
+        features = self.product(windows.float() / 255).permute(0, 3, 1, 2)
+        self.seen.append((len(windows), features.dtype))
+        return SimpleNamespace(embeddings=features)
+
+
+@pytest.fixture
+def noting(monkeypatch: pytest.MonkeyPatch) -> Noting:
+    """The model of every checkpoint, where there is no GPU."""
+    model = Noting()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(alternatives, "load_checkpoint", lambda *_: (model, None))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "called", "seen"),
+    [
+        ("pytorch-eager", "torch-cpu", [(3, torch.float32)]),
+        ("pytorch-bf16", "torch-cpu-bfloat16", [(3, torch.bfloat16)]),
+        ("torch-compile", "torch-cpu-compiled", [(3, torch.float32)]),
+        ("mmseg-style", "torch-cpu", [(1, torch.float32)] * 3),
+    ],
+)
+def test_a_way_computes_in_what_it_is_called_by(
+    name: str,
+    called: str,
+    seen: list[tuple[int, torch.dtype]],
+    noting: Noting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    through_compile: list[int] = []
+
+    def compiled(model: Callable[..., Any]) -> Callable[..., Any]:
+        def run(windows: Tensor) -> Any:
+            through_compile.append(len(windows))
+            return model(windows)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    windows = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), dtype=np.uint8)
+    backend = open_alternative(name, SOURCE, None)
+    found = backend.features(windows)
+    assert (backend.name, found.dtype) == (called, np.dtype(np.float32))
+    assert noting.seen == seen
+    assert through_compile == ([3] if name == "torch-compile" else [])
+    weight, bias = (parameter.detach().numpy() for parameter in noting.product.parameters())
+    wanted = (windows / 255 @ weight.T + bias).transpose(0, 3, 1, 2)
+    rounding = np.abs(found - wanted).max()
+    assert 1e-4 < rounding < 2e-2 if name == "pytorch-bf16" else rounding < 1e-6
+
+
+def test_fp16_needs_a_gpu_and_on_one_every_way_takes_it(
+    noting: Noting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        BackendUnavailable, match=r"pytorch-fp16 was asked for.*sees no GPU; use pytorch-bf16"
+    ):
+        open_alternative("pytorch-fp16", SOURCE, None)
+    asked: dict[str, tuple[Any, ...]] = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ALTERNATIVES:
+        for kind in ("TorchBackend", "BatchedTorchBackend"):
+
+            def take(model: nn.Module, *told: Any, kind: str = kind, compiled: bool = False) -> None:
+                asked[name] = (kind, model is noting, *told, compiled)  # noqa: B023 - called at once
+
+            monkeypatch.setattr(alternatives, kind, take)
+        open_alternative(name, SOURCE, None)
+    assert asked == {
+        "pytorch-eager": ("BatchedTorchBackend", True, "cuda", None, False),
+        "pytorch-bf16": ("BatchedTorchBackend", True, "cuda", torch.bfloat16, False),
+        "pytorch-fp16": ("BatchedTorchBackend", True, "cuda", torch.float16, False),
+        "torch-compile": ("BatchedTorchBackend", True, "cuda", None, True),
+        "mmseg-style": ("TorchBackend", True, "cuda", False),
+    }

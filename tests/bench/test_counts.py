@@ -21,6 +21,7 @@ from ovsdino_bench.counts import ImageCounts, gain
 from ovsdino_bench.report import read_reports
 from ovsdino_bench.tables import gain_table, markdown
 from ovsdino_runtime.errors import DataError
+from tests.runtime.pickles import put_pickle
 
 if TYPE_CHECKING:
     from tests.bench.conftest import Ran
@@ -81,6 +82,18 @@ def test_too_few_samples_give_no_verdict(block: int, runs: int) -> None:
     found = gain(counts(0.6), counts(0.9, seed=1), block=block)
     assert (found.runs, found.beyond_noise) == (runs, None)
     assert f"too few for a verdict: {runs}" in gain_table(found)
+
+
+def test_the_block_of_a_comparison_reaches_its_interval(tmp_path: Path, bench: Callable[..., Ran]) -> None:
+    models = counts(0.6), counts(0.62, seed=1)
+    paths = tmp_path / "before.npz", tmp_path / "after.npz"
+    for model, path in zip(models, paths, strict=True):
+        model.save(path)
+    before, after = gain(*models, block=1).miou
+    for block, interval in ((1, gain(*models, block=1).interval_95), (20, (after - before, after - before))):
+        ran = bench("compare", *paths, "--block", block, "--json")  # all twenty frames are drawn together
+        assert json.loads(ran.out)["gain_interval_95"] == pytest.approx(interval)
+    assert "too few for a verdict: 1" in bench("compare", *paths, "--block", 20).out
 
 
 def test_a_model_gains_exactly_nothing_over_itself() -> None:
@@ -165,6 +178,19 @@ def test_an_array_whose_header_is_cut_off_is_one_clear_error(tmp_path: Path) -> 
         archive.writestr("names.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
     with pytest.raises(DataError, match=r"c\.npz holds no confusion counts"):
         ImageCounts.load(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("part", ["names", "images", "entries", "counts", None])
+def test_a_pickle_in_a_file_of_counts_is_refused_and_not_executed(tmp_path: Path, part: str | None) -> None:
+    path, marker, written = tmp_path / "c.npz", tmp_path / "executed", counts(0.6, images=2)
+    written.save(path)
+    if part == "counts":  # as earlier versions wrote them
+        dense = written.counts.dense()
+        np.savez(path, names=np.array(NAMES), images=np.array(written.images), counts=dense)
+    put_pickle(path, part, marker)
+    with pytest.raises(DataError, match=r"c\.npz holds no confusion counts"):
+        ImageCounts.load(path)
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "no zip", "other arrays", "scalars", "wrong shape"])

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch.nn.functional as F
 from PIL import Image
 
+from ovsdino_bench import cold
 from ovsdino_bench.engine_times import time_engines
 from ovsdino_bench.failures import Failures
 from ovsdino_bench.latency import Timed, check_batches, ratios_to_the_first, time_batches, time_ways
@@ -21,10 +25,14 @@ from ovsdino_bench.ways import STAGES, Way, open_way
 from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.segmenter import Segmenter
+from ovsdino_runtime.vocabulary import vocabulary
 from tests.standins.cuda_runtime import Error
 from tests.standins.half_bundle import write_half_bundle
 from tests.standins.plans import write_engine
 from tests.standins.release import install
+
+if TYPE_CHECKING:
+    from tests.bench.conftest import Ran
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +185,31 @@ def test_the_command_reports_engine_times_of_tensorrt_and_of_nothing_else(
     assert "cudaEventCreate failed: cudaErrorMemoryAllocation" in ran.error
 
 
-def test_the_usual_way_gives_the_labels_of_the_exact_one(tiny_bundle: Path, picture: Path) -> None:
+def test_the_usual_way_gives_the_labels_of_the_exact_one(
+    tiny_bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enlarged: list[tuple[int, ...]] = []
+
+    def noted(maps: Any, size: tuple[int, int], **options: Any) -> Any:
+        enlarged.append((*maps.shape[:2], *size))
+        return interpolate(maps, size=size, **options)
+
+    interpolate = F.interpolate
+    monkeypatch.setattr(F, "interpolate", noted)
     bundle = Bundle.open(tiny_bundle)
     exact = open_way("onnx-fp32-cpu", bundle, None)
     usual = Way(name="mmseg-style", segmenter=exact.segmenter)
     pixels = np.asarray(Image.open(picture))
+    windows = exact.segmenter.encode(pixels).grid.count
+    assert windows > 1
     for classes in (["car", "vehicle=bus|truck", "sky"], ["tree"]):
+        prompts = len(exact.segmenter.ask(classes).prompts)
         ours, names, background, _ = exact._labels(pixels, classes)
+        assert enlarged == []
         theirs, other_names, other_background, _ = usual._labels(pixels, classes)
+        # one window after the other into logits of every prompt at every pixel, as frameworks do
+        assert enlarged == [*[(1, prompts, 28, 28)] * windows, (1, prompts, 40, 60)]
+        enlarged.clear()
         assert (names, background) == (other_names, other_background)
         assert (ours != theirs).mean() < 0.001
 
@@ -212,6 +237,34 @@ def test_a_report_holds_the_observations_and_what_made_them(
     assert cold["total_ms"] > cold["open_ms"] > 0
     assert cold["peak_host_bytes"] > 10_000_000
     assert report["telemetry"]["limits"]["others_share"] == 0.1
+
+
+def test_a_vocabulary_s_name_stands_for_all_its_classes(
+    world_bundle: Path, picture: Path, bench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    run = Way.run
+
+    def noted(self: Way, picture: Path, classes: Any, folder: Path) -> dict[str, float]:
+        asked.append(classes)
+        return run(self, picture, classes, folder)
+
+    def here(*_: object, input: str, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, json.dumps(cold._child(json.loads(input))), "")
+
+    monkeypatch.setattr(Way, "run", noted)
+    monkeypatch.setattr(cold, "subprocess", SimpleNamespace(run=here))
+    given = options(world_bundle, picture)
+    place = given.index("--classes")
+    given[place : place + 2] = ["--vocabulary", "camvid"]
+    ran = bench(*given, "--cold", 1, "--json")
+    assert ran.code == 0, ran.err
+    report, camvid = json.loads(ran.out), vocabulary("camvid")
+    assert asked == [camvid] * 3, "two rounds and a cold start"
+    assert report["vocabulary"] == "camvid"
+    prompts = sum(len(query.prompts) for query in camvid.queries)
+    assert report["classes"] == {"names": len(camvid.queries), "prompts": prompts}
+    assert len(report["cold_start"]["onnx-fp32-cpu"]["observations"]) == 1
 
 
 def test_what_cannot_be_timed_is_refused_in_one_line(

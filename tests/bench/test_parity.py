@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ovsdino_bench import cli
 from ovsdino_bench.confusions import Confusions
 from ovsdino_bench.failures import Failures
 from ovsdino_bench.forms import FORMS, runnable
-from ovsdino_bench.parity import Form, gate_of, measure_parity
+from ovsdino_bench.parity import Form, Parity, gate_of, measure_parity
 from ovsdino_bench.recorded import Recorded, record
 from ovsdino_runtime.backends.selection import open_backend
 from ovsdino_runtime.bundle import Bundle
@@ -112,6 +113,42 @@ def test_every_figure_is_what_it_says(tiny_bundle: Path, recorded: Path, painted
     assert low <= found.delta_miou_points <= high
     assert found.worst[0] == (min(shares, key=shares.get), pytest.approx(min(shares.values())))
     assert any("label agreement" in failure for failure in found.failures(GATES["int8"]))
+
+
+@pytest.mark.parametrize(
+    ("precision", "delta", "missed"),
+    [
+        ("int8", -0.6, ["mIoU falls by 0.600 points, the gate is 0.5"]),
+        ("int8", -0.5, []),
+        ("int8", 0.6, []),
+        ("int8", None, []),
+        ("int8", float("nan"), ["mIoU falls by nan points, the gate is 0.5"]),
+        ("fp16", -0.06, ["mIoU falls by 0.060 points, the gate is 0.05"]),
+        ("fp32", -0.03, ["mIoU falls by 0.030 points, the gate is 0.02"]),
+    ],
+)
+def test_miou_may_rise_but_fall_no_further_than_the_gate(
+    precision: str, delta: float | None, missed: list[str]
+) -> None:
+    assert parity_of(precision, delta_miou_points=delta).failures(GATES[precision]) == missed
+
+
+def test_the_percentile_of_cosines_is_held_to_its_own_gate() -> None:
+    found = parity_of("int8", cosine_mean=0.991, cosine_p1=0.951)
+    assert found.failures(GATES["int8"]) == []
+    missed = ["1st percentile of patch cosines is 0.949000, the gate is 0.95"]
+    assert replace(found, cosine_p1=0.949).failures(GATES["int8"]) == missed
+    assert replace(found, cosine_p1=0.949).as_dict(GATES["int8"])["missed"] == missed
+
+
+def parity_of(precision: str, **changes: Any) -> Parity:
+    """A form that agrees wholly, some figures changed."""
+    figures: dict[str, Any] = {
+        **dict.fromkeys(("cosine_mean", "cosine_p1", "cosine_min", "label_agreement"), 1.0),
+        **{"relative_frobenius": 0.0, "miou": (0.5, 0.5), "delta_miou_points": 0.0},
+        **{"delta_interval_95": (-9.0, 9.0), "worst": ()},
+    }
+    return Parity(form="a form", precision=precision, **(figures | changes))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -19,6 +19,7 @@ from ovsdino_runtime.bundle import Bundle
 from ovsdino_runtime.errors import DataError
 from ovsdino_runtime.files import sha256_of
 from tests.bench.painted import NAMES, SIZES
+from tests.runtime.pickles import put_pickle
 
 WEIGHTS = "model.safetensors"
 
@@ -53,6 +54,26 @@ def test_a_reference_of_another_model_a_newer_schema_and_other_files_are_refused
     for wrong in (other, tmp_path / "missing.npz", tiny_bundle / "golden.npz"):
         with pytest.raises(DataError, match="holds no reference"):
             Recorded.open(wrong)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("about", "holds no reference"),
+        ("text", "holds no reference"),
+        ("1/windows", "is damaged"),
+        ("1/features", "is damaged"),
+        ("1/truth", "is damaged"),
+    ],
+)
+def test_a_pickle_in_a_reference_is_refused_and_not_executed(
+    recorded: Path, tmp_path: Path, part: str, said: str
+) -> None:
+    path, marker = Path(shutil.copy(recorded, tmp_path / "spoiled.npz")), tmp_path / "executed"
+    put_pickle(path, part, marker)
+    with pytest.raises(DataError, match=rf"spoiled\.npz {said}"):
+        list(Recorded.open(path))
+    assert not marker.exists()
 
 
 @pytest.fixture

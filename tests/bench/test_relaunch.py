@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +45,16 @@ def shard_file(given: tuple[Any, ...], number: int) -> Path:
 
 
 def start(given: tuple[Any, ...], rank: int) -> subprocess.Popen[str]:
+    """A process of a launch of two; where it would sleep for the other, it says so and reads a line."""
     program = f"""
 import dataclasses, sys
+from types import SimpleNamespace
+from ovsdino_bench import shards
 from ovsdino_bench.datasets import ADAPTERS
+def sleep(seconds):
+    print("waiting", flush=True)
+    sys.stdin.readline()
+shards.time = SimpleNamespace(monotonic=shards.time.monotonic, sleep=sleep)
 ADAPTERS["ade20k"] = dataclasses.replace(ADAPTERS["ade20k"], published=(3,))
 sys.argv = ["ovsdino-bench", *{[str(word) for word in given]!r}]
 from ovsdino_bench.cli import main
@@ -57,6 +63,7 @@ main()
     return subprocess.Popen(
         [sys.executable, "-c", program],
         env={**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -68,17 +75,14 @@ def test_a_process_that_begins_late_is_waited_for_though_its_file_is_finished(
 ) -> None:
     picture, whole = broken
     picture.write_bytes(whole)
-    earlier = shard_file(given, 1).stat().st_mtime_ns
     first = start(given, 0)
-    until = time.monotonic() + 60
-    while shard_file(given, 1).stat().st_mtime_ns == earlier and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(0.5)  # its own images are counted already: it has only the other's to wait for
-    assert first.poll() is None
+    assert first.stdout is not None
+    # Its own images are counted already: it has only the other's to wait for.
+    assert first.stdout.readline() == "waiting\n", first.communicate()
     second = start(given, 1)
-    ended = [process.communicate(timeout=120) for process in (first, second)]
+    ended = [process.communicate(timeout=120) for process in (second, first)]
     assert [first.returncode, second.returncode] == [0, 0], ended
-    report = json.loads(ended[0][0])
+    report = json.loads(ended[1][0])
     assert (report["images"], report["failed"]) == (3, [])
 
 

@@ -144,6 +144,23 @@ def test_shards_add_up_to_the_report_of_one_run(
     assert "mIoU" in bench("merge", *sorted(out.glob("*.jsonl"))).out
 
 
+def test_a_block_of_frames_is_one_sample_of_a_merge_s_interval(
+    common: tuple[Any, ...], bench: Callable[..., Ran], tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        assert bench(*common, "--out", tmp_path / "out", "--shard", f"{number}/2").code == 0
+
+    for block in (1, 3):  # of three, which are then always drawn together
+        merged = bench("merge", tmp_path / "out", "--json", "--block", block)
+        (row,) = json.loads(merged.out)["backends"]
+        assert row["block"] == block
+        low, high = row["miou_interval_95"]
+        if block == 1:
+            assert low < row["miou"] < high
+        else:
+            assert (low, high) == pytest.approx((row["miou"], row["miou"]))
+
+
 def test_the_metric_is_summed_by_place_and_not_by_the_order_of_coming(common: tuple[Any, ...]) -> None:
     from ovsdino_bench.accuracy import Comparison
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.checkpoint import CheckpointInfo, save_checkpoint
@@ -86,6 +87,35 @@ def text_source(tmp_path_factory: pytest.TempPathFactory) -> TextSource:
     np.savez(folder / "text.npz", street=vectors)
     (folder / "names.json").write_text(json.dumps({"street": NAMES}), encoding="utf-8")
     return TextSource(embeddings=folder / "text.npz", names=folder / "names.json")
+
+
+def seeded_vector(name: str) -> NDArray[np.float32]:
+    """A unit vector, float32 [DIM], that the name alone decides."""
+    vector = np.random.default_rng(list(name.encode())).normal(size=DIM)
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a text encoder was asked for."""
+
+    names: tuple[str, ...]
+    model: str
+    pretrained: str
+
+
+@pytest.fixture
+def text_encoder(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """In place of open_clip an encoder that gives `seeded_vector`; returns what it is asked for."""
+    asked: list[Asked] = []
+
+    def encode(names: Sequence[str], *, model: str, pretrained: str, **_: object) -> NDArray[np.float32]:
+        asked.append(Asked(tuple(names), model, pretrained))
+        return np.stack([seeded_vector(name) for name in names])
+
+    monkeypatch.setattr("ovsdino.text.encode_names", encode)
+    monkeypatch.setattr("ovsdino_export.class_vectors.encode_names", encode)
+    return asked
 
 
 @pytest.fixture(scope="session")

@@ -251,6 +251,21 @@ def test_the_command_plans_and_builds_and_says_what_does_not_go_together(
     assert call(cli.main, "trt", bundle.path, "--output", "scores") == 2
 
 
+def test_every_option_of_classes_stands_in_the_plan(
+    call: Callable[..., int], tmp_path: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("trt", bundle.path, "--classes", "cars,road", "--out", tmp_path / "cars.onnx")
+    found = {}
+    for options in ((), ("--output", "scores", "--background", "sky|wall", "--workspace", 512, "--fp32")):
+        assert call(cli.main, *words, *options, "--dry-run", "--json") == 0
+        plan = json.loads(capsys.readouterr().out)
+        found[bool(options)] = plan["output"], plan["precision"], "workspace:512M" in plan["trtexec"]["10.x"]
+    assert found == {
+        False: ("labels int32 [B, 28, 28]", "fp16", False),
+        True: ("scores float [B, 3, 4, 4]", "fp32", True),
+    }
+
+
 def test_a_dry_run_of_classes_needs_no_torch_and_no_tensorrt(bundle: Bundle, tmp_path: Path) -> None:
     blocked = (
         "import sys\n"

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -189,6 +190,47 @@ def test_a_dry_run_says_what_would_be_built_and_holds_the_graph_against_the_oper
     words = plan_lines(_plan(Bundle.open(half_bundle)))
     assert "        1 x Div: the final normalisation" in words
     assert any(line.startswith("TensorRT 11.x: trtexec ") for line in words)
+
+
+def test_every_option_of_the_builder_stands_in_the_plan_by_itself(
+    half_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def planned(*words: object) -> dict[str, Any]:
+        assert _run(monkeypatch, half_bundle, *words, "--dry-run", "--json") == 0
+        plan: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return plan
+
+    plain = planned()
+    for words, added in (
+        (("--workspace", 512), "--memPoolSize=workspace:512M"),
+        (("--builder-level", 5), "--builderOptimizationLevel=5"),
+        (("--builder-level", 0), "--builderOptimizationLevel=0"),
+        (("--hardware-compatible",), "--hardwareCompatibilityLevel=ampere+"),
+        (("--version-compatible",), "--versionCompatible"),
+    ):
+        plan = planned(*words)
+        for release, command in plan["trtexec"].items():
+            assert shlex.split(command) == [*shlex.split(plain["trtexec"][release]), added]
+        assert {**plan, "trtexec": None} == {**plain, "trtexec": None}
+    plan = planned("--batch", "2/4/5", "--fp32")
+    assert plan["profile"] == {"least": 2, "usual": 4, "most": 5}
+    assert (plan["precision"], plan["graph"]) == ("fp32", str(half_bundle / "image.onnx"))
+    assert (plain["precision"], plain["graph"]) == ("fp16", str(half_bundle / "image.fp16.onnx"))
+
+
+def test_every_option_reaches_the_builder(
+    half_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trt = install(monkeypatch, tmp_path / "cache", "10.3")
+    assert _run(monkeypatch, half_bundle) == 0
+    options = ("--workspace", 512, "--builder-level", 5, "--hardware-compatible", "--version-compatible")
+    assert _run(monkeypatch, half_bundle, *options, "--batch", "2/4/5") == 0
+    plain, told = trt.built
+    assert (plain["pools"], plain["level"], plain["hardware"], plain["flags"]) == ({}, 3, "NONE", [])
+    assert told["pools"] == {"WORKSPACE": 512 << 20}
+    assert (told["level"], told["hardware"]) == (5, "AMPERE_PLUS")
+    assert told["flags"] == ["VERSION_COMPATIBLE"]
+    assert [shape[0] for shape in told["profile"]["image"]] == [2, 4, 5]
 
 
 def test_a_dry_run_refuses_fp32_beyond_the_islands_and_other_operators(

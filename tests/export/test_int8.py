@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -186,6 +187,30 @@ def test_products_that_lose_their_precision_are_found_and_stay_in_fp32(
     kept = kept_by_name(plain, sorted(names, key=lambda name: errors[name])[:-1])  # widening leaves none
     with pytest.raises(ParityError, match=rf"the gate is 1\.1; it changes most .* and {len(names)} of"):
         integer_graph(plain, evidence, window_px=64, kept=kept)
+
+
+def test_labels_are_gated_on_pictures_and_not_on_golden_windows(
+    bundle: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, evidence = _graph(bundle), evidence_of(Bundle.open(bundle), [picture])
+    windows, features = evidence.windows[[0, -1]], evidence.features[[0, -1]]
+    angles = np.linspace(0, 2 * np.pi, 500, endpoint=False)  # names so near that any rounding shows
+    names = np.zeros((len(angles), features.shape[1]), np.float32)
+    names[:, 0], names[:, 1] = np.cos(angles), np.sin(angles)
+    evidence = replace(evidence, windows=windows, features=features, embeddings=names, golden=1)
+    made = to_int8(plain)
+    monkeypatch.setattr("ovsdino_export.integer_graph.to_int8", lambda *_: made)
+    monkeypatch.setattr("ovsdino_export.integer_graph.WIDENINGS", ())
+    said = r"misses its gates: on pictures label agreement is 0\.\d+, the gate is 0\.985; it changes most"
+    with pytest.raises(ParityError, match=said):
+        integer_graph(plain, evidence, window_px=64)
+    onnx.save(made, tmp_path / "int8.onnx")
+    features = features.copy()
+    features[1:] = open_ort(tmp_path / "int8.onnx", "cpu", 64).features(windows[1:])
+    found = integer_graph(plain, replace(evidence, features=features), window_px=64)
+    assert found.parity.label_agreement == 1
+    assert found.golden.label_agreement < GATES["int8"].label_agreement
+    assert found.record()["golden_parity"]["label_agreement"] == found.golden.label_agreement
 
 
 def _unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

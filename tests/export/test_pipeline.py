@@ -17,15 +17,18 @@ from ovsdino.backbone_weights import load_backbone_weights
 from ovsdino.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
-from ovsdino_export.class_vectors import TextSource
+from ovsdino_export.class_vectors import TextSource, baked_classes, embedding_table
 from ovsdino_export.operators import check_file
 from ovsdino_export.pipeline import export_onnx
 from ovsdino_export.verify import load_golden, run_onnx
+from ovsdino_runtime.background import parse_background
 from ovsdino_runtime.bundle import GOLDEN, IMAGE_GRAPH, IMAGE_WEIGHTS, VOCABULARY, Bundle
 from ovsdino_runtime.errors import BundleError, ExportError, OutputError, ParityError
 from ovsdino_runtime.files import sha256_of
 from ovsdino_runtime.manifest import BackboneInfo
 from ovsdino_runtime.metrics import GATES
+from ovsdino_runtime.vocabulary import vocabularies, vocabulary
+from tests.export.conftest import Asked, seeded_vector
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 Write = Callable[[Path, OVSDINO], Path]
@@ -181,6 +184,88 @@ def test_another_text_encoder_than_the_trained_one_is_refused(tiny_checkpoint, t
     other = dataclasses.replace(tiny_checkpoint.text, model="ViT-L-14")
     with pytest.raises(ExportError, match="trained for the text encoder open_clip ViT-B-16 openai"):
         export_onnx(tiny_checkpoint.path, tmp_path / "b", text=other)
+
+
+def _trained_on(*names: str, dim: int = 16) -> CheckpointInfo:
+    return CheckpointInfo(model=ModelConfig(embedding_dim=dim), backbone=None, trained_names=names)
+
+
+def _prompts(name: str) -> tuple[str, ...]:
+    return tuple(prompt for query in vocabulary(name).queries for prompt in query.prompts)
+
+
+def test_a_vocabulary_and_the_trained_names_beside_it_get_the_vectors_of_the_encoder_that_was_asked_for(
+    text_encoder: list[Asked],
+) -> None:
+    source = TextSource(vocabularies=("camvid",), model="ViT-L-14", pretrained="laion2b")
+    table = embedding_table(source, _trained_on("car", "zebra crossing", "road"), None)
+    camvid = _prompts("camvid")
+    assert text_encoder == [Asked((*camvid, "zebra crossing"), "ViT-L-14", "laion2b")]
+    assert {key: item.names for key, item in table.sets.items()} == {
+        "camvid": camvid,
+        "extra": ("zebra crossing",),
+    }
+    for item in table.sets.values():
+        np.testing.assert_array_equal(item.embeddings, [seeded_vector(name) for name in item.names])
+    assert set(table.names) == {*camvid, "zebra crossing"}
+    np.testing.assert_allclose(table.embeddings, [seeded_vector(name) for name in table.names], atol=1e-6)
+    trained = {name for name, flag in zip(table.names, table.trained, strict=True) if flag}
+    assert trained == {"car", "zebra crossing", "road"}
+
+
+def test_by_default_every_vocabulary_is_asked_of_the_papers_encoder(text_encoder: list[Asked]) -> None:
+    table = embedding_table(TextSource(), _trained_on("car", "zebra crossing"), None)
+    (asked,) = text_encoder
+    assert (asked.model, asked.pretrained) == ("ViT-B-16", "openai")
+    assert set(table.sets) == {*vocabularies(), "extra"}
+    for name in vocabularies():
+        assert set(table.sets[name].names) == set(_prompts(name))
+    assert "zebra crossing" in table.names
+
+
+def test_of_ready_made_vectors_a_vocabulary_is_put_together_and_trained_names_kept_that_have_one(
+    tmp_path: Path, text_encoder: list[Asked]
+) -> None:
+    ready = (*_prompts("camvid"), "zebra crossing", "yeti")
+    np.savez(tmp_path / "text.npz", mine=np.stack([seeded_vector(name) for name in ready]))
+    (tmp_path / "names.json").write_text(json.dumps({"mine": ready}))
+    source = TextSource(embeddings=tmp_path / "text.npz", names=tmp_path / "names.json")
+    info = _trained_on("car", "zebra crossing", "unicorn")
+    table = embedding_table(dataclasses.replace(source, vocabularies=("camvid",)), info, None)
+    assert set(table.sets) == {"camvid", "extra"}
+    assert table.sets["extra"].names == ("zebra crossing",), "nobody has a vector of a unicorn"
+    assert set(table.names) == {*ready} - {"yeti"}
+    np.testing.assert_allclose(table.embeddings, [seeded_vector(name) for name in table.names], atol=1e-6)
+    assert set(embedding_table(source, info, None).names) == {*ready}
+    assert text_encoder == []
+
+
+def test_the_classes_of_a_baked_graph_are_encoded_and_shortened_in_their_order(
+    text_encoder: list[Asked],
+) -> None:
+    source = TextSource(model="ViT-L-14", pretrained="laion2b")
+    classes, background = ("cars", "beast=yeti|unicorn"), parse_background("sky|wall")
+    baked, notes = baked_classes(classes, background, source, _trained_on("car"), None)
+    names = ("car", "yeti", "unicorn", "sky", "wall")
+    assert text_encoder == [Asked(names, "ViT-L-14", "laion2b")]
+    assert [query.label for query in baked.queries] == ["car", "beast", "background"]
+    vectors = np.stack([seeded_vector(name) for name in names])
+    np.testing.assert_array_equal(baked.embeddings, vectors)
+    assert "'cars' -> car" in notes
+    matrix = np.random.default_rng(5).normal(size=(4, 16)).astype(np.float32)
+    short, _ = baked_classes(classes, background, TextSource(), _trained_on("car"), matrix)
+    assert (text_encoder[1].model, text_encoder[1].pretrained) == ("ViT-B-16", "openai")
+    wanted = vectors @ matrix.T
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(short.embeddings, wanted, atol=1e-6)
+
+
+def test_an_encoder_of_another_size_than_the_trained_one_is_refused(text_encoder: list[Asked]) -> None:
+    info, said = _trained_on("car", dim=24), "have 16 numbers, but the checkpoint was trained on 24"
+    with pytest.raises(ExportError, match=said):
+        embedding_table(TextSource(vocabularies=("camvid",)), info, None)
+    with pytest.raises(ExportError, match=said):
+        baked_classes(["car"], parse_background("none"), TextSource(), info, None)
 
 
 def test_a_folder_that_is_no_bundle_is_not_overwritten(tiny_checkpoint, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ovsdino_export.verify import (
 )
 from ovsdino_runtime.errors import BundleError, ParityError
 from ovsdino_runtime.metrics import GATES
+from tests.runtime.pickles import put_pickle
 
 SIDE, DIM = 32, 6
 BIAS = np.full(DIM, 20, np.float32)
@@ -184,6 +185,16 @@ def test_a_broken_golden_file_is_refused(tmp_path: Path, content: bytes) -> None
     (tmp_path / "golden.npz").write_bytes(content)
     with pytest.raises(BundleError, match="no golden windows"):
         load_golden(tmp_path / "golden.npz")
+
+
+@pytest.mark.parametrize("part", ["windows", "features", None])
+def test_a_pickle_in_a_golden_file_is_refused_and_not_executed(tmp_path: Path, part: str | None) -> None:
+    path, marker, windows = tmp_path / "golden.npz", tmp_path / "executed", golden_windows(SIDE)
+    save_golden(path, windows, _features(windows))
+    put_pickle(path, part, marker)
+    with pytest.raises(BundleError, match=r"golden\.npz holds no golden windows"):
+        load_golden(path)
+    assert not marker.exists()
 
 
 def test_a_class_that_is_lost_fails_however_little_it_covers() -> None:

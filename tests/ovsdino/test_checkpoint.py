@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from ovsdino.config import ModelConfig
 from ovsdino.model import OVSDINO
 from ovsdino_runtime.errors import CheckpointError
 from ovsdino_runtime.manifest import BackboneInfo
+from tests.runtime.pickles import Touching
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 REAL = SHARED / "weights" / "dav2_vits14_backbone_fp16.safetensors"
@@ -262,18 +262,8 @@ def test_a_file_that_holds_no_tensors_is_refused(tmp_path: Path) -> None:
             load_backbone_weights(TINY, str(tmp_path / name))
 
 
-class Planted:
-    """What a file may hold that runs code where it is unpickled: here it leaves a mark."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.mark,)
-
-
 def test_weights_that_would_run_code_are_refused_and_run_none(tmp_path: Path) -> None:
-    torch.save({"patch_embed.proj.weight": Planted(tmp_path / "ran")}, tmp_path / "a.pth")
+    torch.save({"patch_embed.proj.weight": Touching(tmp_path / "ran")}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="holds no readable weights"):
         load_backbone_weights(TINY, str(tmp_path / "a.pth"))
     assert not (tmp_path / "ran").exists()

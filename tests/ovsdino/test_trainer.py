@@ -34,6 +34,7 @@ from ovsdino.settings import Distill, TrainConfig
 from ovsdino.trainer import fit
 from ovsdino_runtime.embeddings import unit
 from ovsdino_runtime.errors import BackendUnavailable, CheckpointError, DataError, OutputError, TrainingError
+from tests.runtime.pickles import Touching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -615,13 +616,9 @@ def test_a_self_contained_checkpoint_needs_no_backbone_weights(world: World) -> 
 
 
 def test_a_state_that_would_run_code_is_refused_and_runs_none(world: World) -> None:
-    class Planted:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return type(mark).touch, (mark,)
-
     config, mark = world.config("run", epochs=1), world.folder / "ran"
     config.out.mkdir()
-    torch.save({"step": Planted()}, config.out / "state.pt")
+    torch.save({"step": Touching(mark)}, config.out / "state.pt")
     with pytest.raises(CheckpointError, match="no state of a training"):
         fit(replace(config, resume=True))
     assert not mark.exists()

@@ -291,13 +291,6 @@ def test_a_bundle_that_may_not_be_entered_is_one_line(copied: Path, monkeypatch:
         Bundle.open(copied)
 
 
-def test_an_embedding_table_never_unpickles(tmp_path: Path) -> None:
-    with (tmp_path / "table.npz").open("wb") as file:
-        np.savez(file, names=np.array([{"any": "object"}], dtype=object))
-    with pytest.raises(BundleError, match="no embedding table"):
-        EmbeddingTable.load(tmp_path / "table.npz")
-
-
 @pytest.mark.parametrize("fill", [0.0, 2.0, np.nan])
 def test_embeddings_that_are_not_of_unit_norm_are_refused(tmp_path: Path, fill: float) -> None:
     with (tmp_path / "table.npz").open("wb") as file:

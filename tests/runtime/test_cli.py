@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -341,21 +340,16 @@ def test_a_file_name_with_a_line_break_still_makes_one_line(run: Run, tmp_path: 
     assert len(ran.errors) == 1
 
 
-def test_help_imports_nothing_heavy_and_is_instant() -> None:
+def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; sys.argv = ['ovsdino-run', '--help']\n"
         "from ovsdino_runtime.cli import main\n"
         "try: main()\n"
         f"finally: print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--classes" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "[]"
-    assert min(seconds) < 0.5
 
 
 def test_the_help_names_every_vocabulary(ovsdino_run: Run) -> None:

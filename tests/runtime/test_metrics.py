@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from ovsdino_runtime.metrics import GATES, IGNORE, agreement, confusion, iou_per_class, mean_iou
+from ovsdino_runtime.metrics import (
+    GATES,
+    IGNORE,
+    Agreement,
+    agreement,
+    confusion,
+    iou_per_class,
+    mean_iou,
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,6 +66,43 @@ def test_equal_features_pass_every_gate_and_noise_fails_the_right_ones() -> None
     assert 0.9999 < measured.cosine_mean < 0.99999
     assert any("mean patch cosine" in line for line in measured.failures(GATES["fp32"]))
     assert not any("cosine" in line for line in measured.failures(GATES["fp16"]))
+
+
+@pytest.mark.parametrize("form", GATES)
+def test_every_figure_is_held_to_its_own_limit_and_meets_it_exactly(form: str) -> None:
+    gate = GATES[form]
+    limits = gate.cosine_mean, gate.cosine_p1, gate.label_agreement
+    assert gate.missed(*limits) == []
+    names = "mean patch cosine", "1st percentile of patch cosines", "label agreement"
+    for place, (name, limit) in enumerate(zip(names, limits, strict=True)):
+        figures = [1.0, 1.0, 1.0]
+        figures[place] = math.nextafter(limit, 0)
+        said = f"{name} is {figures[place]:.6f}, the gate is {limit}"
+        assert gate.missed(*figures) == [said]
+        assert gate.missed_cosines(*figures[:2]) == ([said] if place < 2 else [])
+        assert gate.missed_labels(figures[2]) == ([said] if place == 2 else [])
+
+
+def test_an_agreement_is_held_to_the_gate_by_its_mean_its_percentile_and_its_clear_labels() -> None:
+    gate = GATES["int8"]
+    met = Agreement(
+        cosine_mean=gate.cosine_mean,
+        cosine_p1=gate.cosine_p1,
+        cosine_min=0.0,  # of one patch
+        relative_frobenius=1.0,
+        label_agreement=0.0,  # most of the labels may be unclear
+        clear_label_agreement=gate.label_agreement,
+        clear_share=0.1,
+    )
+    assert met.failures(gate) == []
+    below = {name: math.nextafter(getattr(met, name), 0) for name in ("cosine_mean", "cosine_p1")}
+    assert replace(met, **below).failures(gate) == [
+        "mean patch cosine is 0.990000, the gate is 0.99",
+        "1st percentile of patch cosines is 0.950000, the gate is 0.95",
+    ]
+    assert replace(met, clear_label_agreement=0.98).failures(gate) == [
+        "clear label agreement is 0.980000, the gate is 0.985"
+    ]
 
 
 @pytest.mark.parametrize("form", GATES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ovsdino_runtime.files import user_cache
 from ovsdino_runtime.text import TextEmbeddings, ensemble, prompts_of
 from ovsdino_runtime.text_cache import TextCache
 from ovsdino_runtime.tokenizer import Tokenizer
+from tests.runtime.pickles import put_pickle
 
 DIM = 4
 TEMPLATES = ("a photo of a {}.", "{} in a video game", "{}")
@@ -237,6 +239,24 @@ def test_a_cache_without_a_folder_keeps_nothing() -> None:
     assert cache.get("car") is None
 
 
+@pytest.mark.parametrize("part", ["name", "embedding", None])
+def test_a_pickle_in_the_cache_counts_as_missing_and_is_not_executed(
+    tmp_path: Path, part: str | None
+) -> None:
+    cache, marker, vector = (
+        TextCache(tmp_path, "key"),
+        tmp_path / "executed",
+        np.eye(1, 4, dtype=np.float32)[0],
+    )
+    cache.put("car", vector)
+    (entry,) = tmp_path.rglob("*.npz")
+    put_pickle(entry, part, marker)
+    assert cache.get("car") is None
+    assert not marker.exists()
+    cache.put("car", vector)
+    np.testing.assert_array_equal(cache.get("car"), vector)
+
+
 def test_a_broken_text_encoder_is_the_bundles_fault(tiny_bundle: Path, tmp_path: Path) -> None:
     silent = _bundle(tiny_bundle, tmp_path / "silent", tokens=np.zeros_like(TOKENS))
     with pytest.raises(BundleError, match="cannot encode 'zebra'"):
@@ -282,3 +302,30 @@ def test_a_map_shortens_what_the_text_encoder_gives_after_the_ensemble(
     # Another map of the same encoder has vectors of its own in the user's cache.
     other = TextEmbeddings(mapped_bundle("b", matrix[::-1].copy())).embed(["zebra"])
     np.testing.assert_allclose(other[0], found[0][::-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["names", "embeddings", "trained", None])
+def test_a_pickle_in_an_embedding_table_is_refused_and_not_executed(
+    tiny_bundle: Path, tmp_path: Path, part: str | None
+) -> None:
+    path, marker = Path(shutil.copy(tiny_bundle / VOCABULARY, tmp_path / "table.npz")), tmp_path / "executed"
+    put_pickle(path, part, marker)
+    with pytest.raises(BundleError, match=r"table\.npz is no embedding table"):
+        EmbeddingTable.load(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("part", ["map", None])
+def test_a_pickle_in_a_map_of_text_vectors_is_refused_and_not_executed(
+    tiny_bundle: Path, tmp_path: Path, part: str | None
+) -> None:
+    plain, marker = Bundle.open(tiny_bundle), tmp_path / "executed"
+    with new_bundle(tmp_path / "bundle", dataclasses.replace(plain.manifest, files={})) as staged:
+        for file in plain.manifest.files:
+            (staged / file).write_bytes((plain.path / file).read_bytes())
+        np.savez(staged / TEXT_MAP, map=np.eye(DIM, dtype=np.float32))
+        put_pickle(staged / TEXT_MAP, part, marker)
+    bundle = Bundle.open(tmp_path / "bundle")
+    with pytest.raises(BundleError, match=r"text_map\.npz holds no map of text vectors"):
+        bundle.text_map()
+    assert not marker.exists()
