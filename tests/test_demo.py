@@ -50,7 +50,7 @@ def test_the_demo_segments_the_example(demo: tuple[Path, Path, str, str]) -> Non
         is_there, is_said = truth == names.index(name), labels == number
         ious[name] = (is_there & is_said).sum() / (is_there | is_said).sum()
     assert set(ious) == {"car", "road", "building", "sky", "tree", "person"}
-    assert ious.pop("person") > 0.55  # small, and what this model is bad at
+    assert ious.pop("person") > 0.6  # small, and what this model is bad at
     assert ious["road"] > 0.9, ious
     assert min(ious.values()) > 0.85, ious
 
