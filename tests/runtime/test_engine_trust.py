@@ -114,7 +114,7 @@ def test_a_sidecar_cannot_write_to_the_terminal_what_is_no_text(copied: Path, ov
     ran = ovsdino_run("--trust-engine", copied)
     assert ran.code == 0
     assert "\x1b" not in ran.out
-    assert "for ?[2J? (compute" in ran.out.splitlines()[0]
+    assert "for ?[2J  (compute" in ran.out.splitlines()[0]
 
 
 def test_an_engine_that_was_changed_after_it_was_proven_is_not_loaded(
